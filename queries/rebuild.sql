@@ -1,0 +1,86 @@
+-- The statements of one rebuild transaction, in order. READ COMMITTED.
+
+-- name: PrepareRebuild :exec
+-- The timeouts free the runtime in bounded time if the worker stands still or is gone.
+SELECT set_config('idle_in_transaction_session_timeout', @idle_timeout::text, true),
+    set_config('lock_timeout', @lock_timeout::text, true),
+    set_config('client_connection_check_interval', '1s', true),
+    set_config('synchronous_commit', 'off', true);
+
+-- name: TryLockRebuild :one
+-- One rebuild of a runtime at a time: a second one ends here rather than wait.
+SELECT pg_try_advisory_xact_lock(@lock_class::integer, pg_catalog.uuid_hash(@runtime_id::uuid));
+
+-- name: LockRuntime :exec
+-- Exclusive: waits for the drains that are at work on the runtime; later ones leave its entries for another pass.
+SELECT pg_advisory_xact_lock(@lock_class::integer, pg_catalog.uuid_hash(@runtime_id::uuid));
+
+-- name: ListRebuildRevisions :many
+SELECT revision FROM daybook.runtime_rebuild WHERE runtime_id = @runtime_id;
+
+-- name: SetRuntimeZone :many
+-- A later statement than the one above, so it sees the zone of every request that is about to be deleted.
+INSERT INTO daybook.runtime_rollup AS r (runtime_id, timezone, host_timezone)
+SELECT h.id, daybook.effective_zone(h.timezone), coalesce(h.timezone, 'UTC')
+FROM public.agent_runtime h
+WHERE h.id = @runtime_id
+ON CONFLICT (runtime_id) DO UPDATE SET
+    timezone = excluded.timezone, host_timezone = excluded.host_timezone, rebuilt_at = excluded.rebuilt_at
+RETURNING timezone, host_timezone;
+
+-- name: DeleteOrphanRuntimeRollup :exec
+-- For a runtime that the host deleted. While it still has facts its zone is needed to take them back.
+DELETE FROM daybook.runtime_rollup r
+WHERE r.runtime_id = @runtime_id
+  AND NOT EXISTS (SELECT FROM public.agent_runtime h WHERE h.id = r.runtime_id)
+  AND NOT EXISTS (SELECT FROM daybook.task_usage_fact f WHERE f.runtime_id = r.runtime_id)
+  AND NOT EXISTS (SELECT FROM daybook.task_fact f WHERE f.runtime_id = r.runtime_id);
+
+-- name: DeleteUsageDaily :exec
+DELETE FROM daybook.task_usage_daily WHERE runtime_id = @runtime_id;
+
+-- name: DeleteUsageByAgent :exec
+DELETE FROM daybook.task_usage_daily_by_agent WHERE runtime_id = @runtime_id;
+
+-- name: DeleteUsageByHour :exec
+DELETE FROM daybook.task_usage_daily_by_hour WHERE runtime_id = @runtime_id;
+
+-- name: DeleteActivityByHour :exec
+DELETE FROM daybook.task_activity_by_hour WHERE runtime_id = @runtime_id;
+
+-- name: InsertUsageDaily :exec
+INSERT INTO daybook.task_usage_daily
+SELECT c.runtime_id, local_date, provider, model,
+    sum(input_tokens)::bigint, sum(output_tokens)::bigint, sum(cache_read_tokens)::bigint, sum(cache_write_tokens)::bigint,
+    count(*)
+FROM daybook.usage_contribution c
+WHERE c.runtime_id = @runtime_id
+GROUP BY c.runtime_id, local_date, provider, model;
+
+-- name: InsertUsageByAgent :exec
+INSERT INTO daybook.task_usage_daily_by_agent
+SELECT c.runtime_id, local_date, agent_id, provider, model,
+    sum(input_tokens)::bigint, sum(output_tokens)::bigint, sum(cache_read_tokens)::bigint, sum(cache_write_tokens)::bigint,
+    count(*), count(*) FILTER (WHERE counts_in_agent)
+FROM daybook.usage_contribution c
+WHERE c.runtime_id = @runtime_id
+GROUP BY c.runtime_id, local_date, agent_id, provider, model;
+
+-- name: InsertUsageByHour :exec
+INSERT INTO daybook.task_usage_daily_by_hour
+SELECT c.runtime_id, local_date, local_hour, provider, model,
+    sum(input_tokens)::bigint, sum(output_tokens)::bigint, sum(cache_read_tokens)::bigint, sum(cache_write_tokens)::bigint,
+    count(*), count(*) FILTER (WHERE counts_in_hour)
+FROM daybook.usage_contribution c
+WHERE c.runtime_id = @runtime_id
+GROUP BY c.runtime_id, local_date, local_hour, provider, model;
+
+-- name: InsertActivityByHour :exec
+INSERT INTO daybook.task_activity_by_hour
+SELECT c.runtime_id, local_hour, count(*)
+FROM daybook.task_contribution c
+WHERE c.runtime_id = @runtime_id
+GROUP BY c.runtime_id, local_hour;
+
+-- name: DeleteRebuildRequests :exec
+DELETE FROM daybook.runtime_rebuild WHERE runtime_id = @runtime_id AND revision = ANY(@revisions::bigint[]);

@@ -1,0 +1,76 @@
+-- What there is to do: the statements of a worker's tick, and of the jobs that are not a drain or a rebuild.
+
+-- name: ListDirtyShards :many
+-- One index probe for each shard, however long the queue is. tick is the database's clock in whole seconds.
+SELECT s.shard::smallint AS shard, floor(extract(epoch FROM clock_timestamp()))::bigint AS tick
+FROM generate_series(0, daybook.shard_count() - 1) AS s (shard)
+WHERE EXISTS (SELECT FROM daybook.task_usage_daily_dirty d WHERE d.shard = s.shard)
+ORDER BY s.shard;
+
+-- name: ListRequestedRebuilds :many
+-- attempt changes every retry_seconds, so a rebuild whose worker died is taken up again.
+SELECT runtime_id, max(revision)::bigint AS revision,
+    floor(extract(epoch FROM clock_timestamp()) / @retry_seconds::integer)::bigint AS attempt
+FROM daybook.runtime_rebuild
+GROUP BY runtime_id
+ORDER BY min(revision)
+LIMIT @max_runtimes;
+
+-- name: HasDirtyScopes :one
+SELECT EXISTS (SELECT FROM daybook.dirty_scope) AS found, floor(extract(epoch FROM clock_timestamp()))::bigint AS tick;
+
+-- name: RequestOutdatedRebuilds :execrows
+-- Asks for a rebuild wherever buckets are not built for the host's zone and nobody has asked: a runtime that was made anew
+-- under its old id, or whose zone changed while the triggers were off.
+INSERT INTO daybook.runtime_rebuild (runtime_id)
+SELECT r.runtime_id
+FROM daybook.runtime_rollup r
+JOIN public.agent_runtime h ON h.id = r.runtime_id
+WHERE h.timezone IS DISTINCT FROM r.host_timezone
+  AND NOT EXISTS (SELECT FROM daybook.runtime_rebuild q WHERE q.runtime_id = r.runtime_id);
+
+-- name: RequestRebuild :execrows
+-- Nothing for a runtime that neither the host nor a rollup knows.
+INSERT INTO daybook.runtime_rebuild (runtime_id)
+SELECT @runtime_id::uuid
+WHERE EXISTS (SELECT FROM daybook.runtime_rollup r WHERE r.runtime_id = @runtime_id)
+   OR EXISTS (SELECT FROM public.agent_runtime h WHERE h.id = @runtime_id);
+
+-- name: RequestAllRebuilds :execrows
+INSERT INTO daybook.runtime_rebuild (runtime_id)
+SELECT runtime_id FROM daybook.runtime_rollup ORDER BY runtime_id;
+
+-- name: ClaimDirtyScopes :many
+-- Locked so that two expanders do not both expand one.
+SELECT id
+FROM daybook.dirty_scope
+ORDER BY id
+LIMIT @max_scopes
+FOR UPDATE SKIP LOCKED;
+
+-- name: MarkTasksOfIssues :execrows
+INSERT INTO daybook.task_usage_daily_dirty (task_id, enqueued_at)
+SELECT t.id, min(s.enqueued_at)
+FROM daybook.dirty_scope s
+JOIN public.agent_task_queue t ON t.issue_id = s.key
+WHERE s.id = ANY(@ids::bigint[]) AND s.kind = 'issue'
+GROUP BY t.id;
+
+-- name: MarkTasksOfAgents :execrows
+INSERT INTO daybook.task_usage_daily_dirty (task_id, enqueued_at)
+SELECT t.id, min(s.enqueued_at)
+FROM daybook.dirty_scope s
+JOIN public.agent_task_queue t ON t.agent_id = s.key
+WHERE s.id = ANY(@ids::bigint[]) AND s.kind = 'agent'
+GROUP BY t.id;
+
+-- name: MarkAllTasks :execrows
+-- After a TRUNCATE: whatever is counted may be gone. Tasks that are not counted yet have their own entries.
+INSERT INTO daybook.task_usage_daily_dirty (task_id, enqueued_at)
+SELECT f.task_id, s.enqueued_at
+FROM (SELECT task_id FROM daybook.task_usage_fact UNION SELECT task_id FROM daybook.task_fact) f,
+    (SELECT min(enqueued_at) AS enqueued_at FROM daybook.dirty_scope WHERE id = ANY(@ids::bigint[]) AND kind = 'all') s
+WHERE s.enqueued_at IS NOT NULL;
+
+-- name: DeleteDirtyScopes :exec
+DELETE FROM daybook.dirty_scope WHERE id = ANY(@ids::bigint[]);

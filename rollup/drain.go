@@ -1,0 +1,291 @@
+package rollup
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"daybook/queries"
+)
+
+const (
+	// maxEntries bounds one drain transaction, and so how long it holds bucket rows that other shards need: some 100 ms.
+	maxEntries = 2000
+	// maxRuntimes bounds the advisory locks of one transaction. Postgres keeps them all in one table of fixed size that
+	// the host needs too (max_locks_per_transaction × max_connections, 6,400 by default).
+	maxRuntimes = 256
+)
+
+// DrainResult says what a drain did.
+type DrainResult struct {
+	// Busy is set when another transaction holds the shard. Nothing was done.
+	Busy bool
+	// Entries is the number of dirty entries that were counted and deleted, Tasks the number of tasks they named.
+	Entries, Tasks int
+	// Deferred is the number of entries left for a later drain because a rebuild holds their runtime.
+	Deferred int
+	// Quarantined lists the tasks that could not be applied.
+	Quarantined []Quarantined
+	// RejectedZones lists runtimes, counted for the first time, whose zone Postgres does not know. They count as UTC.
+	RejectedZones []RejectedZone
+}
+
+// Quarantined is a task that could not be applied, and why.
+type Quarantined struct {
+	TaskID pgtype.UUID
+	Reason error
+}
+
+// RejectedZone is a runtime whose time zone Postgres does not know.
+type RejectedZone struct {
+	RuntimeID pgtype.UUID
+	Timezone  string
+}
+
+// Drain counts the dirty entries of one shard, in batches of one transaction each, until none is left that it may count,
+// or ctx is done. It is safe to call from any number of processes at once. A batch that fails because of a task's data is
+// split until that task stands alone; then the task is quarantined. Any other error ends the drain and loses nothing:
+// the entries stay for the next one.
+func Drain(ctx context.Context, db DB, shard int16) (DrainResult, error) {
+	var (
+		total DrainResult
+		after int64
+		limit = int32(maxEntries)
+	)
+	for ctx.Err() == nil {
+		var batch drainBatch
+		err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+			var err error
+			batch, err = drainOnce(ctx, queries.New(tx), shard, after, limit)
+			return err
+		})
+		switch {
+		case isTaskError(err) && batch.claimed > 1:
+			limit = int32(batch.claimed / 2) //nolint:gosec // At most maxEntries.
+			continue
+		case isTaskError(err):
+			alone, qerr := quarantine(ctx, db, shard, batch.first, err)
+			if qerr != nil {
+				return total, qerr
+			}
+			if alone {
+				total.Quarantined = append(total.Quarantined, Quarantined{TaskID: batch.first.TaskID, Reason: err})
+			}
+			continue
+		case err != nil:
+			return total, fmt.Errorf("drain shard %d: %w", shard, err)
+		case batch.busy:
+			total.Busy = true
+			return total, nil
+		}
+		total.Entries += batch.entries
+		total.Tasks += batch.tasks
+		total.Deferred += batch.deferred
+		total.RejectedZones = append(total.RejectedZones, batch.rejectedZones...)
+		if batch.done {
+			return total, nil
+		}
+		after = batch.lastID
+		limit = min(2*limit, maxEntries)
+	}
+	return total, ctx.Err()
+}
+
+// drainBatch says what one drain transaction did.
+type drainBatch struct {
+	busy          bool
+	done          bool  // the end of the queue was reached
+	claimed       int   // entries that were claimed
+	first         queries.ClaimDirtyTasksRow
+	lastID        int64 // the last entry that was looked at
+	entries       int
+	tasks         int
+	deferred      int
+	rejectedZones []RejectedZone
+}
+
+// drainOnce is the body of a drain transaction. The claim and the reading of the source are separate statements: in one, the
+// source would be read as it was before the shard was locked, and a change could be counted twice or not at all.
+func drainOnce(ctx context.Context, q *queries.Queries, shard int16, after int64, limit int32) (drainBatch, error) {
+	if err := q.PrepareDrain(ctx, idleTimeout); err != nil {
+		return drainBatch{}, fmt.Errorf("prepare: %w", err)
+	}
+	locked, err := q.TryLockShard(ctx, queries.TryLockShardParams{LockClass: lockClassShard, Shard: int32(shard)})
+	if err != nil {
+		return drainBatch{}, fmt.Errorf("lock shard: %w", err)
+	}
+	if !locked {
+		return drainBatch{busy: true}, nil
+	}
+	entries, err := q.ClaimDirtyTasks(ctx, queries.ClaimDirtyTasksParams{Shard: shard, AfterID: after, MaxEntries: limit})
+	if err != nil {
+		return drainBatch{}, fmt.Errorf("claim dirty tasks: %w", err)
+	}
+	batch := drainBatch{claimed: len(entries), done: len(entries) < int(limit)}
+	if len(entries) == 0 {
+		return batch, nil
+	}
+	batch.first = entries[0]
+	tasks := make([]pgtype.UUID, 0, len(entries))
+	seen := make(map[pgtype.UUID]bool, len(entries))
+	for _, e := range entries {
+		if !seen[e.TaskID] {
+			seen[e.TaskID] = true
+			tasks = append(tasks, e.TaskID)
+		}
+	}
+	result, err := apply(ctx, q, tasks)
+	if err != nil {
+		return batch, err
+	}
+	if len(result.notReached) > 0 {
+		batch.done = false
+	}
+	applied, notReached := setOf(result.applied), setOf(result.notReached)
+	var counted []int64
+	for _, e := range entries {
+		if notReached[e.TaskID] {
+			// Later entries of earlier tasks may follow; they can wait for the next batch.
+			break
+		}
+		batch.lastID = e.ID
+		if applied[e.TaskID] {
+			counted = append(counted, e.ID)
+		} else {
+			batch.deferred++
+		}
+	}
+	if _, err := q.DeleteDirtyEntries(ctx, queries.DeleteDirtyEntriesParams{Shard: shard, Ids: counted}); err != nil {
+		return batch, fmt.Errorf("delete dirty entries: %w", err)
+	}
+	if err := q.ForgiveTasks(ctx, result.applied); err != nil {
+		return batch, fmt.Errorf("forgive tasks: %w", err)
+	}
+	batch.entries, batch.tasks, batch.rejectedZones = len(counted), len(result.applied), result.rejectedZones
+	return batch, nil
+}
+
+// applyResult says what apply did with each of its tasks.
+type applyResult struct {
+	applied       []pgtype.UUID
+	deferred      []pgtype.UUID // a rebuild holds their runtime
+	notReached    []pgtype.UUID // the transaction holds as many runtimes as it may
+	rejectedZones []RejectedZone
+}
+
+// apply makes facts and buckets count the tasks as the source has them now. The caller holds the shard of every task.
+func apply(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (applyResult, error) {
+	var result applyResult
+	rows, err := q.GetTaskRuntimes(ctx, tasks)
+	if err != nil {
+		return result, fmt.Errorf("get task runtimes: %w", err)
+	}
+	var wanted []pgtype.UUID
+	held := make(map[pgtype.UUID]bool)
+	for i, row := range rows {
+		for _, runtime := range runtimesOf(row) {
+			if _, ok := held[runtime]; !ok {
+				held[runtime] = false
+				wanted = append(wanted, runtime)
+			}
+		}
+		if len(wanted) >= maxRuntimes {
+			for _, row := range rows[i+1:] {
+				result.notReached = append(result.notReached, row.TaskID)
+			}
+			rows = rows[:i+1]
+			break
+		}
+	}
+	locks, err := q.TryLockRuntimes(ctx, queries.TryLockRuntimesParams{LockClass: lockClassRuntime, RuntimeIds: wanted})
+	if err != nil {
+		return result, fmt.Errorf("lock runtimes: %w", err)
+	}
+	var runtimes []pgtype.UUID
+	for _, l := range locks {
+		held[l.RuntimeID] = l.Locked
+		if l.Locked {
+			runtimes = append(runtimes, l.RuntimeID)
+		}
+	}
+rows:
+	for _, row := range rows {
+		for _, runtime := range runtimesOf(row) {
+			if !held[runtime] {
+				result.deferred = append(result.deferred, row.TaskID)
+				continue rows
+			}
+		}
+		result.applied = append(result.applied, row.TaskID)
+	}
+	if len(result.applied) == 0 {
+		return result, nil
+	}
+
+	rejected, err := q.EnsureRuntimeRollups(ctx, runtimes)
+	if err != nil {
+		return result, fmt.Errorf("ensure runtime rollups: %w", err)
+	}
+	for _, r := range rejected {
+		result.rejectedZones = append(result.rejectedZones, RejectedZone{RuntimeID: r.RuntimeID, Timezone: r.HostTimezone})
+	}
+	delta := newDelta()
+	if err := delta.read(ctx, q, result.applied, -1); err != nil {
+		return result, fmt.Errorf("read contributions before: %w", err)
+	}
+	usage := queries.SyncUsageFactsParams{TaskIds: result.applied, RuntimeIds: runtimes}
+	if err := q.SyncUsageFacts(ctx, usage); err != nil {
+		return result, fmt.Errorf("sync usage facts: %w", err)
+	}
+	if err := q.SyncTaskFacts(ctx, queries.SyncTaskFactsParams(usage)); err != nil {
+		return result, fmt.Errorf("sync task facts: %w", err)
+	}
+	if err := delta.read(ctx, q, result.applied, +1); err != nil {
+		return result, fmt.Errorf("read contributions after: %w", err)
+	}
+	if err := delta.write(ctx, q); err != nil {
+		return result, fmt.Errorf("write buckets: %w", err)
+	}
+	return result, nil
+}
+
+// quarantine sets aside the task of an entry that failed alone, and deletes that entry. It does nothing if somebody else has
+// drained the entry meanwhile.
+func quarantine(ctx context.Context, db DB, shard int16, entry queries.ClaimDirtyTasksRow, reason error) (bool, error) {
+	var deleted int64
+	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		var err error
+		q := queries.New(tx)
+		deleted, err = q.DeleteDirtyEntries(ctx, queries.DeleteDirtyEntriesParams{Shard: shard, Ids: []int64{entry.ID}})
+		if err != nil || deleted == 0 {
+			return err
+		}
+		return q.QuarantineTask(ctx, queries.QuarantineTaskParams{TaskID: entry.TaskID, Error: reason.Error()})
+	})
+	if err != nil {
+		return false, fmt.Errorf("quarantine task %s: %w", entry.TaskID, err)
+	}
+	return deleted > 0, nil
+}
+
+// runtimesOf lists the runtimes whose buckets the task of a row is in or belongs to.
+func runtimesOf(row queries.GetTaskRuntimesRow) []pgtype.UUID {
+	runtimes := make([]pgtype.UUID, 0, 3)
+	for _, id := range [...]pgtype.UUID{row.UsageRuntimeID, row.TaskRuntimeID, row.HostRuntimeID} {
+		if id.Valid && !slices.Contains(runtimes, id) {
+			runtimes = append(runtimes, id)
+		}
+	}
+	return runtimes
+}
+
+func setOf(ids []pgtype.UUID) map[pgtype.UUID]bool {
+	set := make(map[pgtype.UUID]bool, len(ids))
+	for _, id := range ids {
+		set[id] = true
+	}
+	return set
+}

@@ -1,0 +1,105 @@
+package rollup
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"daybook/queries"
+)
+
+// rebuildLockTimeout bounds how long a rebuild waits for the drains that are at work on its runtime. Meanwhile new drains
+// leave the runtime's entries for later.
+const rebuildLockTimeout = "2s"
+
+// RebuildResult says what a rebuild did.
+type RebuildResult struct {
+	// Busy is set when another rebuild of the runtime is at work, or a drain held the runtime for longer than the rebuild
+	// waits. Nothing was done; the request stays.
+	Busy bool
+	// Requests is the number of requests that this rebuild answered.
+	Requests int
+	// Timezone is the zone that the buckets are in now; HostTimezone is what the host calls it. They differ if Postgres does
+	// not know the host's zone. Both are empty if the host has deleted the runtime.
+	Timezone, HostTimezone string
+}
+
+// Rebuild replaces the zone-dependent buckets of one runtime by what its facts contribute in the host's present zone, in one
+// transaction. It deletes exactly the requests that it saw before it read the zone. Readers see all the old buckets or
+// all the new ones.
+func Rebuild(ctx context.Context, db DB, runtime pgtype.UUID) (RebuildResult, error) {
+	var result RebuildResult
+	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		var err error
+		result, err = rebuild(ctx, queries.New(tx), runtime)
+		return err
+	})
+	if isLockTimeout(err) {
+		return RebuildResult{Busy: true}, nil
+	}
+	if err != nil {
+		return RebuildResult{}, fmt.Errorf("rebuild runtime %s: %w", runtime, err)
+	}
+	return result, nil
+}
+
+func rebuild(ctx context.Context, q *queries.Queries, runtime pgtype.UUID) (RebuildResult, error) {
+	err := q.PrepareRebuild(ctx, queries.PrepareRebuildParams{IdleTimeout: idleTimeout, LockTimeout: rebuildLockTimeout})
+	if err != nil {
+		return RebuildResult{}, fmt.Errorf("prepare: %w", err)
+	}
+	locked, err := q.TryLockRebuild(ctx, queries.TryLockRebuildParams{LockClass: lockClassRebuild, RuntimeID: runtime})
+	if err != nil || !locked {
+		return RebuildResult{Busy: true}, err
+	}
+	if err := q.LockRuntime(ctx, queries.LockRuntimeParams{LockClass: lockClassRuntime, RuntimeID: runtime}); err != nil {
+		return RebuildResult{}, fmt.Errorf("lock runtime: %w", err)
+	}
+	revisions, err := q.ListRebuildRevisions(ctx, runtime)
+	if err != nil {
+		return RebuildResult{}, fmt.Errorf("list requests: %w", err)
+	}
+	result := RebuildResult{Requests: len(revisions)}
+	zones, err := q.SetRuntimeZone(ctx, runtime)
+	if err != nil {
+		return result, fmt.Errorf("set zone: %w", err)
+	}
+	if len(zones) == 0 {
+		// The host has deleted the runtime. Drains take its buckets back.
+		if err := q.DeleteOrphanRuntimeRollup(ctx, runtime); err != nil {
+			return result, fmt.Errorf("delete orphan: %w", err)
+		}
+	} else {
+		result.Timezone, result.HostTimezone = zones[0].Timezone, zones[0].HostTimezone
+		if err := replaceBuckets(ctx, q, runtime); err != nil {
+			return result, err
+		}
+	}
+	err = q.DeleteRebuildRequests(ctx, queries.DeleteRebuildRequestsParams{RuntimeID: runtime, Revisions: revisions})
+	if err != nil {
+		return result, fmt.Errorf("delete requests: %w", err)
+	}
+	return result, nil
+}
+
+func replaceBuckets(ctx context.Context, q *queries.Queries, runtime pgtype.UUID) error {
+	for _, step := range []struct {
+		rollup          string
+		delete, replace func(context.Context, pgtype.UUID) error
+	}{
+		{"task_usage_daily", q.DeleteUsageDaily, q.InsertUsageDaily},
+		{"task_usage_daily_by_agent", q.DeleteUsageByAgent, q.InsertUsageByAgent},
+		{"task_usage_daily_by_hour", q.DeleteUsageByHour, q.InsertUsageByHour},
+		{"task_activity_by_hour", q.DeleteActivityByHour, q.InsertActivityByHour},
+	} {
+		if err := step.delete(ctx, runtime); err != nil {
+			return fmt.Errorf("delete %s: %w", step.rollup, err)
+		}
+		if err := step.replace(ctx, runtime); err != nil {
+			return fmt.Errorf("insert %s: %w", step.rollup, err)
+		}
+	}
+	return nil
+}

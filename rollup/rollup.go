@@ -1,0 +1,57 @@
+// Package rollup keeps the ledger and the buckets: it drains dirty entries, rebuilds runtimes, backfills, and sets
+// aside tasks that cannot be applied. It holds all arithmetic and all meaning of time zones, most of it as SQL.
+//
+// The invariant: whenever a transaction commits, every bucket equals the sum of what the facts contribute to it, in
+// the zone that runtime_rollup holds; and once no dirty entry is left, the facts equal the source. Facts and buckets are
+// written here and nowhere else.
+//
+// Who may write what is decided by advisory locks that end with their transaction. A drain holds its shard alone,
+// and with it the facts of the shard's tasks, and every runtime that it touches shared. A rebuild holds its runtime
+// alone. Drains only try for locks and never wait for them, so no cycle can form.
+package rollup
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// DB begins transactions at the server's default isolation level, READ COMMITTED. A pgxpool.Pool is one.
+type DB interface {
+	Begin(ctx context.Context) (pgx.Tx, error)
+}
+
+// The first keys of Daybook's two-key advisory locks. The second is a shard, or the hash of a runtime's id; runtimes whose
+// hashes collide wait for each other, nothing worse.
+const (
+	lockClassShard    int32 = 0x6461_7901
+	lockClassRuntime  int32 = 0x6461_7902
+	lockClassRebuild  int32 = 0x6461_7903
+	lockClassBackfill int32 = 0x6461_7904
+)
+
+// idleTimeout is how long a transaction of ours may stand still before Postgres ends it and frees its locks. A worker
+// that is alive is never idle for more than some milliseconds.
+const idleTimeout = "5s"
+
+// errOverflow says that a sum of token counts does not fit a bigint.
+var errOverflow = errors.New("sum is out of the range of bigint")
+
+// isTaskError tells whether err is about the data of the tasks in hand, so that the same tasks would fail again and others
+// would not. SQLSTATE classes 22 (data exception) and 23 (integrity constraint violation).
+func isTaskError(err error) bool {
+	if errors.Is(err, errOverflow) {
+		return true
+	}
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && (strings.HasPrefix(pgErr.Code, "22") || strings.HasPrefix(pgErr.Code, "23"))
+}
+
+// isLockTimeout tells whether err is lock_timeout (SQLSTATE 55P03).
+func isLockTimeout(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == "55P03"
+}
