@@ -67,7 +67,8 @@ CREATE TABLE daybook.task_usage_daily_quarantine (
 );
 COMMENT ON TABLE daybook.task_usage_daily_quarantine IS 'Tasks that cannot be applied, with the reason. Their last good facts stay counted. A task is tried again when it changes.';
 
--- usage_contribution is the one place that says what a usage fact adds to which bucket.
+-- usage_contribution says what a usage fact adds to which bucket, for work on whole runtimes. A drain computes the same
+-- for its few tasks (package rollup, contribution.go), so a change here is a change there.
 --
 -- Every window that is read ends now, so a task counts in the bucket of its latest row of a group, and a sum
 -- over any window is the exact distinct count. Latest is by bucket date first: in a zone that turns its
@@ -80,13 +81,13 @@ SELECT
     input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,
     local_date, local_hour, utc_date,
     row_number() OVER (PARTITION BY task_id, runtime_id, model
-        ORDER BY local_date DESC, created_at DESC, provider) = 1 AS counts_in_agent,
+        ORDER BY local_date DESC, created_at DESC, provider COLLATE "C") = 1 AS counts_in_agent,
     row_number() OVER (PARTITION BY task_id, runtime_id, model, local_hour
-        ORDER BY local_date DESC, created_at DESC, provider) = 1 AS counts_in_hour,
+        ORDER BY local_date DESC, created_at DESC, provider COLLATE "C") = 1 AS counts_in_hour,
     row_number() OVER (PARTITION BY task_id, runtime_id, model, utc_date
-        ORDER BY created_at DESC, provider) = 1 AS counts_in_day,
+        ORDER BY created_at DESC, provider COLLATE "C") = 1 AS counts_in_day,
     row_number() OVER (PARTITION BY task_id, runtime_id, model
-        ORDER BY utc_date DESC, created_at DESC, provider) = 1 AS counts_in_window
+        ORDER BY utc_date DESC, created_at DESC, provider COLLATE "C") = 1 AS counts_in_window
 FROM (
     SELECT
         f.*,

@@ -4,20 +4,20 @@
 
 -- Unlogged: after a crash of Postgres the list is empty and is made again.
 CREATE UNLOGGED TABLE daybook.backfill_task (
-    shard   smallint NOT NULL,
+    lane    smallint NOT NULL,
     seq     bigint NOT NULL,
     task_id uuid NOT NULL,
-    PRIMARY KEY (shard, seq)
+    PRIMARY KEY (lane, seq)
 );
-COMMENT ON TABLE daybook.backfill_task IS 'The tasks to count, in an order in which neighbours share buckets.';
+COMMENT ON TABLE daybook.backfill_task IS 'The tasks to count, in an order in which neighbours share buckets. A lane is a set of shards.';
 
-CREATE TABLE daybook.backfill_shard (
-    shard smallint PRIMARY KEY,
-    seq   bigint NOT NULL,
-    done  bigint NOT NULL
+CREATE TABLE daybook.backfill_lane (
+    lane smallint PRIMARY KEY,
+    seq  bigint NOT NULL,
+    done bigint NOT NULL
 );
-COMMENT ON TABLE daybook.backfill_shard IS 'Progress: the last seq of backfill_task that was counted, and how many tasks.';
+COMMENT ON TABLE daybook.backfill_lane IS 'Progress: the last seq of backfill_task that was counted, and how many tasks.';
 
 -- +goose Down
-DROP TABLE daybook.backfill_shard;
+DROP TABLE daybook.backfill_lane;
 DROP TABLE daybook.backfill_task;

@@ -1,7 +1,7 @@
 -- name: GetCoverage :one
 SELECT daybook.attached()::boolean AS attached, attached_at, backfill_listed_at, backfill_finished_at, backfill_tasks,
     coalesce(backfill_listed_at > attached_at, false)::boolean AS listed_since_attached,
-    coalesce((SELECT sum(done) FROM daybook.backfill_shard), 0)::bigint AS tasks_done,
+    coalesce((SELECT sum(done) FROM daybook.backfill_lane), 0)::bigint AS tasks_done,
     EXISTS (SELECT FROM daybook.backfill_task) AS has_list
 FROM daybook.coverage;
 
@@ -9,40 +9,51 @@ FROM daybook.coverage;
 SELECT pg_advisory_xact_lock(@lock_class::integer, 0);
 
 -- name: TruncateBackfillList :exec
-TRUNCATE daybook.backfill_task, daybook.backfill_shard;
+TRUNCATE daybook.backfill_task, daybook.backfill_lane;
 
 -- name: ListTasksToBackfill :execrows
--- All tasks of the host, and those that are counted though the host no longer has them. Ordered so that the
--- tasks of one batch share buckets.
-INSERT INTO daybook.backfill_task (shard, seq, task_id)
-SELECT daybook.shard_of(id), row_number() OVER (ORDER BY runtime_id, created_at), id
+-- All tasks of the host, and those that are counted though the host no longer has them. Ordered so that the tasks of one
+-- batch share buckets. Odd lanes begin at the other end, so that lanes at work at the same time share none.
+INSERT INTO daybook.backfill_task (lane, seq, task_id)
+SELECT lane, CASE lane % 2 WHEN 0 THEN n ELSE -n END, id
 FROM (
-    SELECT id, runtime_id, created_at FROM public.agent_task_queue
-    UNION ALL
-    SELECT f.task_id, NULL, NULL
-    FROM (SELECT task_id FROM daybook.task_usage_fact UNION SELECT task_id FROM daybook.task_fact) f
-    WHERE NOT EXISTS (SELECT FROM public.agent_task_queue t WHERE t.id = f.task_id)
-) t;
+    SELECT (daybook.shard_of(id) % sqlc.arg(lane_count)::integer)::smallint AS lane, row_number() OVER (ORDER BY runtime_id, created_at) AS n, id
+    FROM (
+        SELECT id, runtime_id, created_at FROM public.agent_task_queue
+        UNION ALL
+        SELECT f.task_id, NULL, NULL
+        FROM (SELECT task_id FROM daybook.task_usage_fact UNION SELECT task_id FROM daybook.task_fact) f
+        WHERE NOT EXISTS (SELECT FROM public.agent_task_queue t WHERE t.id = f.task_id)
+    ) t
+) ordered
+ORDER BY 1, 2;
 
 -- name: StartBackfill :exec
 UPDATE daybook.coverage SET backfill_listed_at = now(), backfill_finished_at = NULL, backfill_tasks = @tasks;
 
--- name: InitBackfillShards :exec
-INSERT INTO daybook.backfill_shard (shard, seq, done)
-SELECT s, 0, 0 FROM generate_series(0, daybook.shard_count() - 1) s;
+-- name: InitBackfillLanes :exec
+INSERT INTO daybook.backfill_lane (lane, seq, done)
+SELECT n::smallint, @first_seq::bigint, 0 FROM generate_series(0, sqlc.arg(lane_count)::integer - 1) AS n;
 
--- name: LockShard :exec
-SELECT pg_advisory_xact_lock(@lock_class::integer, @shard::integer);
+-- name: ListBackfillLanes :many
+SELECT lane FROM daybook.backfill_lane ORDER BY lane;
+
+-- name: ListShards :many
+SELECT s::smallint AS shard FROM generate_series(0, daybook.shard_count() - 1) s;
+
+-- name: LockShards :exec
+-- Waits for the drains at work. A drain only tries, so this cannot be part of a cycle; lanes share no shard.
+SELECT pg_advisory_xact_lock(@lock_class::integer, s.shard) FROM unnest(@shards::integer[]) AS s (shard);
 
 -- name: ListBackfillBatch :many
 SELECT b.seq, b.task_id
 FROM daybook.backfill_task b
-WHERE b.shard = @shard AND b.seq > (SELECT s.seq FROM daybook.backfill_shard s WHERE s.shard = @shard)
+WHERE b.lane = @lane AND b.seq > (SELECT l.seq FROM daybook.backfill_lane l WHERE l.lane = @lane)
 ORDER BY b.seq
 LIMIT @max_tasks;
 
 -- name: AdvanceBackfill :exec
-UPDATE daybook.backfill_shard SET seq = @seq, done = done + @done WHERE shard = @shard;
+UPDATE daybook.backfill_lane SET seq = @seq, done = done + @done WHERE lane = @lane;
 
 -- name: MarkTasks :exec
 INSERT INTO daybook.task_usage_daily_dirty (task_id)
@@ -50,6 +61,3 @@ SELECT unnest(@task_ids::uuid[]);
 
 -- name: FinishBackfill :exec
 UPDATE daybook.coverage SET backfill_finished_at = clock_timestamp();
-
--- name: ListShards :many
-SELECT s::smallint AS shard FROM generate_series(0, daybook.shard_count() - 1) s;

@@ -12,17 +12,17 @@ import (
 )
 
 const advanceBackfill = `-- name: AdvanceBackfill :exec
-UPDATE daybook.backfill_shard SET seq = $1, done = done + $2 WHERE shard = $3
+UPDATE daybook.backfill_lane SET seq = $1, done = done + $2 WHERE lane = $3
 `
 
 type AdvanceBackfillParams struct {
-	Seq   int64
-	Done  int64
-	Shard int16
+	Seq  int64
+	Done int64
+	Lane int16
 }
 
 func (q *Queries) AdvanceBackfill(ctx context.Context, arg AdvanceBackfillParams) error {
-	_, err := q.db.Exec(ctx, advanceBackfill, arg.Seq, arg.Done, arg.Shard)
+	_, err := q.db.Exec(ctx, advanceBackfill, arg.Seq, arg.Done, arg.Lane)
 	return err
 }
 
@@ -38,7 +38,7 @@ func (q *Queries) FinishBackfill(ctx context.Context) error {
 const getCoverage = `-- name: GetCoverage :one
 SELECT daybook.attached()::boolean AS attached, attached_at, backfill_listed_at, backfill_finished_at, backfill_tasks,
     coalesce(backfill_listed_at > attached_at, false)::boolean AS listed_since_attached,
-    coalesce((SELECT sum(done) FROM daybook.backfill_shard), 0)::bigint AS tasks_done,
+    coalesce((SELECT sum(done) FROM daybook.backfill_lane), 0)::bigint AS tasks_done,
     EXISTS (SELECT FROM daybook.backfill_task) AS has_list
 FROM daybook.coverage
 `
@@ -70,26 +70,31 @@ func (q *Queries) GetCoverage(ctx context.Context) (GetCoverageRow, error) {
 	return i, err
 }
 
-const initBackfillShards = `-- name: InitBackfillShards :exec
-INSERT INTO daybook.backfill_shard (shard, seq, done)
-SELECT s, 0, 0 FROM generate_series(0, daybook.shard_count() - 1) s
+const initBackfillLanes = `-- name: InitBackfillLanes :exec
+INSERT INTO daybook.backfill_lane (lane, seq, done)
+SELECT n::smallint, $1::bigint, 0 FROM generate_series(0, $2::integer - 1) AS n
 `
 
-func (q *Queries) InitBackfillShards(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, initBackfillShards)
+type InitBackfillLanesParams struct {
+	FirstSeq  int64
+	LaneCount int32
+}
+
+func (q *Queries) InitBackfillLanes(ctx context.Context, arg InitBackfillLanesParams) error {
+	_, err := q.db.Exec(ctx, initBackfillLanes, arg.FirstSeq, arg.LaneCount)
 	return err
 }
 
 const listBackfillBatch = `-- name: ListBackfillBatch :many
 SELECT b.seq, b.task_id
 FROM daybook.backfill_task b
-WHERE b.shard = $1 AND b.seq > (SELECT s.seq FROM daybook.backfill_shard s WHERE s.shard = $1)
+WHERE b.lane = $1 AND b.seq > (SELECT l.seq FROM daybook.backfill_lane l WHERE l.lane = $1)
 ORDER BY b.seq
 LIMIT $2
 `
 
 type ListBackfillBatchParams struct {
-	Shard    int16
+	Lane     int16
 	MaxTasks int32
 }
 
@@ -99,7 +104,7 @@ type ListBackfillBatchRow struct {
 }
 
 func (q *Queries) ListBackfillBatch(ctx context.Context, arg ListBackfillBatchParams) ([]ListBackfillBatchRow, error) {
-	rows, err := q.db.Query(ctx, listBackfillBatch, arg.Shard, arg.MaxTasks)
+	rows, err := q.db.Query(ctx, listBackfillBatch, arg.Lane, arg.MaxTasks)
 	if err != nil {
 		return nil, err
 	}
@@ -111,6 +116,30 @@ func (q *Queries) ListBackfillBatch(ctx context.Context, arg ListBackfillBatchPa
 			return nil, err
 		}
 		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listBackfillLanes = `-- name: ListBackfillLanes :many
+SELECT lane FROM daybook.backfill_lane ORDER BY lane
+`
+
+func (q *Queries) ListBackfillLanes(ctx context.Context) ([]int16, error) {
+	rows, err := q.db.Query(ctx, listBackfillLanes)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []int16
+	for rows.Next() {
+		var lane int16
+		if err := rows.Scan(&lane); err != nil {
+			return nil, err
+		}
+		items = append(items, lane)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -143,21 +172,25 @@ func (q *Queries) ListShards(ctx context.Context) ([]int16, error) {
 }
 
 const listTasksToBackfill = `-- name: ListTasksToBackfill :execrows
-INSERT INTO daybook.backfill_task (shard, seq, task_id)
-SELECT daybook.shard_of(id), row_number() OVER (ORDER BY runtime_id, created_at), id
+INSERT INTO daybook.backfill_task (lane, seq, task_id)
+SELECT lane, CASE lane % 2 WHEN 0 THEN n ELSE -n END, id
 FROM (
-    SELECT id, runtime_id, created_at FROM public.agent_task_queue
-    UNION ALL
-    SELECT f.task_id, NULL, NULL
-    FROM (SELECT task_id FROM daybook.task_usage_fact UNION SELECT task_id FROM daybook.task_fact) f
-    WHERE NOT EXISTS (SELECT FROM public.agent_task_queue t WHERE t.id = f.task_id)
-) t
+    SELECT (daybook.shard_of(id) % $1::integer)::smallint AS lane, row_number() OVER (ORDER BY runtime_id, created_at) AS n, id
+    FROM (
+        SELECT id, runtime_id, created_at FROM public.agent_task_queue
+        UNION ALL
+        SELECT f.task_id, NULL, NULL
+        FROM (SELECT task_id FROM daybook.task_usage_fact UNION SELECT task_id FROM daybook.task_fact) f
+        WHERE NOT EXISTS (SELECT FROM public.agent_task_queue t WHERE t.id = f.task_id)
+    ) t
+) ordered
+ORDER BY 1, 2
 `
 
-// All tasks of the host, and those that are counted though the host no longer has them. Ordered so that the
-// tasks of one batch share buckets.
-func (q *Queries) ListTasksToBackfill(ctx context.Context) (int64, error) {
-	result, err := q.db.Exec(ctx, listTasksToBackfill)
+// All tasks of the host, and those that are counted though the host no longer has them. Ordered so that the tasks of one
+// batch share buckets. Odd lanes begin at the other end, so that lanes at work at the same time share none.
+func (q *Queries) ListTasksToBackfill(ctx context.Context, laneCount int32) (int64, error) {
+	result, err := q.db.Exec(ctx, listTasksToBackfill, laneCount)
 	if err != nil {
 		return 0, err
 	}
@@ -173,17 +206,18 @@ func (q *Queries) LockBackfill(ctx context.Context, lockClass int32) error {
 	return err
 }
 
-const lockShard = `-- name: LockShard :exec
-SELECT pg_advisory_xact_lock($1::integer, $2::integer)
+const lockShards = `-- name: LockShards :exec
+SELECT pg_advisory_xact_lock($1::integer, s.shard) FROM unnest($2::integer[]) AS s (shard)
 `
 
-type LockShardParams struct {
+type LockShardsParams struct {
 	LockClass int32
-	Shard     int32
+	Shards    []int32
 }
 
-func (q *Queries) LockShard(ctx context.Context, arg LockShardParams) error {
-	_, err := q.db.Exec(ctx, lockShard, arg.LockClass, arg.Shard)
+// Waits for the drains at work. A drain only tries, so this cannot be part of a cycle; lanes share no shard.
+func (q *Queries) LockShards(ctx context.Context, arg LockShardsParams) error {
+	_, err := q.db.Exec(ctx, lockShards, arg.LockClass, arg.Shards)
 	return err
 }
 
@@ -207,7 +241,7 @@ func (q *Queries) StartBackfill(ctx context.Context, tasks int64) error {
 }
 
 const truncateBackfillList = `-- name: TruncateBackfillList :exec
-TRUNCATE daybook.backfill_task, daybook.backfill_shard
+TRUNCATE daybook.backfill_task, daybook.backfill_lane
 `
 
 func (q *Queries) TruncateBackfillList(ctx context.Context) error {

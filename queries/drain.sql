@@ -20,16 +20,65 @@ WHERE shard = @shard AND id > @after_id
 ORDER BY id
 LIMIT @max_entries;
 
--- name: GetTaskRuntimes :many
--- The runtime that each task is counted for, by either kind of fact, and the one it belongs to now.
-SELECT d.task_id::uuid AS task_id, f.runtime_id AS usage_runtime_id, tf.runtime_id AS task_runtime_id, t.runtime_id AS host_runtime_id
-FROM unnest(@task_ids::uuid[]) WITH ORDINALITY AS d (task_id, n)
-LEFT JOIN LATERAL (
-    SELECT uf.runtime_id FROM daybook.task_usage_fact uf WHERE uf.task_id = d.task_id LIMIT 1
-) f ON true
-LEFT JOIN daybook.task_fact tf ON tf.task_id = d.task_id
-LEFT JOIN public.agent_task_queue t ON t.id = d.task_id
-ORDER BY d.n;
+-- name: EnsureAllRuntimeRollups :many
+-- The same for every runtime of the host, so that a backfill need not meet them one by one.
+WITH added AS (
+    INSERT INTO daybook.runtime_rollup (runtime_id, timezone, host_timezone)
+    SELECT h.id, daybook.effective_zone(h.timezone), coalesce(h.timezone, 'UTC')
+    FROM public.agent_runtime h
+    WHERE NOT EXISTS (SELECT FROM daybook.runtime_rollup x WHERE x.runtime_id = h.id)
+    ORDER BY h.id
+    ON CONFLICT (runtime_id) DO NOTHING
+    RETURNING runtime_id, timezone, host_timezone
+)
+SELECT runtime_id, host_timezone FROM added WHERE timezone <> host_timezone;
+
+-- name: ListUsageFacts :many
+-- The usage of the tasks as it is counted now. timezone is the zone of the local columns; null without a runtime.
+SELECT f.task_id, f.provider, f.model, f.workspace_id, f.runtime_id, f.agent_id, f.project_id,
+    f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens, f.created_at,
+    r.timezone,
+    (f.created_at AT TIME ZONE r.timezone)::date AS local_date,
+    coalesce(extract(hour FROM f.created_at AT TIME ZONE r.timezone), 0)::smallint AS local_hour,
+    (f.created_at AT TIME ZONE 'UTC')::date AS utc_date
+FROM daybook.task_usage_fact f
+LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = f.runtime_id
+WHERE f.task_id = ANY(@task_ids::uuid[]);
+
+-- name: ListTaskFacts :many
+-- The tasks as they are counted now.
+SELECT f.task_id, f.workspace_id, f.runtime_id, f.agent_id, f.project_id, f.started_at, f.completed_at, f.failed,
+    r.timezone,
+    coalesce(extract(hour FROM f.started_at AT TIME ZONE r.timezone), 0)::smallint AS started_hour,
+    (f.completed_at AT TIME ZONE 'UTC')::date AS completed_date,
+    coalesce(extract(epoch FROM f.completed_at - f.started_at) * 1000000, 0)::bigint AS microseconds
+FROM daybook.task_fact f
+LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = f.runtime_id
+WHERE f.task_id = ANY(@task_ids::uuid[]);
+
+-- name: ListSource :many
+-- The tasks as the host has them, one row for each usage row, or one with a null provider for a task without usage.
+SELECT d.task_id::uuid AS task_id, a.workspace_id, t.runtime_id, t.agent_id, i.project_id, r.timezone,
+    t.started_at, c.completed_at::timestamptz AS completed_at,
+    coalesce(t.status::text = 'failed' AND c.completed_at IS NOT NULL, false)::boolean AS failed,
+    coalesce(extract(hour FROM t.started_at AT TIME ZONE r.timezone), 0)::smallint AS started_hour,
+    (c.completed_at AT TIME ZONE 'UTC')::date AS completed_date,
+    coalesce(extract(epoch FROM c.completed_at - t.started_at) * 1000000, 0)::bigint AS microseconds,
+    u.provider, u.model,
+    coalesce(u.input_tokens, 0)::bigint AS input_tokens, coalesce(u.output_tokens, 0)::bigint AS output_tokens,
+    coalesce(u.cache_read_tokens, 0)::bigint AS cache_read_tokens,
+    coalesce(u.cache_write_tokens, 0)::bigint AS cache_write_tokens,
+    u.created_at,
+    (u.created_at AT TIME ZONE r.timezone)::date AS local_date,
+    coalesce(extract(hour FROM u.created_at AT TIME ZONE r.timezone), 0)::smallint AS local_hour,
+    (u.created_at AT TIME ZONE 'UTC')::date AS utc_date
+FROM unnest(@task_ids::uuid[]) AS d (task_id)
+JOIN public.agent_task_queue t ON t.id = d.task_id
+CROSS JOIN LATERAL (SELECT CASE WHEN t.status::text IN ('completed', 'failed') THEN t.completed_at END AS completed_at) c
+LEFT JOIN public.agent a ON a.id = t.agent_id
+LEFT JOIN public.issue i ON i.id = t.issue_id
+LEFT JOIN public.task_usage u ON u.task_id = t.id
+LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = t.runtime_id;
 
 -- name: TryLockRuntimes :many
 -- Shared: drains of different shards work on one runtime at the same time, a rebuild excludes them all.
@@ -51,48 +100,20 @@ WITH added AS (
 )
 SELECT runtime_id, host_timezone FROM added WHERE timezone <> host_timezone;
 
--- name: ListUsageContributions :many
-SELECT runtime_id, workspace_id, project_id, agent_id, provider, model,
-    input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,
-    local_date::date AS local_date, coalesce(local_hour, 0)::smallint AS local_hour, utc_date::date AS utc_date,
-    counts_in_agent::boolean AS counts_in_agent, counts_in_hour::boolean AS counts_in_hour,
-    counts_in_day::boolean AS counts_in_day, counts_in_window::boolean AS counts_in_window
-FROM daybook.usage_contribution
-WHERE task_id = ANY(@task_ids::uuid[]);
+-- name: ListRuntimeZones :many
+-- After the runtimes are locked: their zones cannot change any more.
+SELECT runtime_id, timezone FROM daybook.runtime_rollup WHERE runtime_id = ANY(@runtime_ids::uuid[]);
 
--- name: ListTaskContributions :many
-SELECT runtime_id, workspace_id, project_id, agent_id,
-    coalesce(local_hour, 0)::smallint AS local_hour, utc_date::date AS utc_date,
-    coalesce(microseconds, 0)::bigint AS microseconds, failed
-FROM daybook.task_contribution
-WHERE task_id = ANY(@task_ids::uuid[]);
+-- Facts are written under the lock of their shard, so no other transaction has these rows.
 
--- name: SyncUsageFacts :exec
--- Makes the facts of the tasks equal to the source. A task that meanwhile belongs to a runtime outside runtime_ids, whose
--- buckets this transaction may not touch, is left as it is: whoever moved it has marked it again.
-WITH task AS (
-    SELECT d.task_id, t.id AS host_task_id, t.runtime_id, t.agent_id, a.workspace_id, i.project_id
-    FROM unnest(@task_ids::uuid[]) AS d (task_id)
-    LEFT JOIN public.agent_task_queue t ON t.id = d.task_id
-    LEFT JOIN public.agent a ON a.id = t.agent_id
-    LEFT JOIN public.issue i ON i.id = t.issue_id
-    WHERE t.runtime_id IS NULL OR t.runtime_id = ANY(@runtime_ids::uuid[])
-), gone AS (
-    DELETE FROM daybook.task_usage_fact f
-    USING task
-    WHERE f.task_id = task.task_id
-      AND (task.host_task_id IS NULL OR NOT EXISTS (
-          SELECT FROM public.task_usage u
-          WHERE u.task_id = f.task_id AND u.provider = f.provider AND u.model = f.model))
-)
-INSERT INTO daybook.task_usage_fact AS f (
+-- name: PutUsageFacts :exec
+INSERT INTO daybook.task_usage_fact (
     task_id, provider, model, workspace_id, runtime_id, agent_id, project_id,
     input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, created_at)
-SELECT task.task_id, u.provider, u.model, task.workspace_id, task.runtime_id, task.agent_id, task.project_id,
-    u.input_tokens, u.output_tokens, u.cache_read_tokens, u.cache_write_tokens, u.created_at
-FROM task
-JOIN public.task_usage u ON u.task_id = task.task_id
-WHERE task.host_task_id IS NOT NULL
+SELECT unnest(@task_ids::uuid[]), unnest(@providers::text[]), unnest(@models::text[]), unnest(@workspace_ids::uuid[]),
+    unnest(@runtime_ids::uuid[]), unnest(@agent_ids::uuid[]), unnest(@project_ids::uuid[]),
+    unnest(@input_tokens::bigint[]), unnest(@output_tokens::bigint[]), unnest(@cache_read_tokens::bigint[]),
+    unnest(@cache_write_tokens::bigint[]), unnest(@created_ats::timestamptz[])
 ON CONFLICT (task_id, provider, model) DO UPDATE SET
     workspace_id = excluded.workspace_id,
     runtime_id = excluded.runtime_id,
@@ -102,34 +123,18 @@ ON CONFLICT (task_id, provider, model) DO UPDATE SET
     output_tokens = excluded.output_tokens,
     cache_read_tokens = excluded.cache_read_tokens,
     cache_write_tokens = excluded.cache_write_tokens,
-    created_at = excluded.created_at
-WHERE (f.workspace_id, f.runtime_id, f.agent_id, f.project_id,
-       f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens, f.created_at)
-    IS DISTINCT FROM
-      (excluded.workspace_id, excluded.runtime_id, excluded.agent_id, excluded.project_id,
-       excluded.input_tokens, excluded.output_tokens, excluded.cache_read_tokens, excluded.cache_write_tokens,
-       excluded.created_at);
+    created_at = excluded.created_at;
 
--- name: SyncTaskFacts :exec
-WITH task AS (
-    SELECT d.task_id, t.runtime_id, t.agent_id, a.workspace_id, i.project_id, t.started_at,
-        CASE WHEN t.status::text IN ('completed', 'failed') THEN t.completed_at END AS completed_at,
-        t.status::text = 'failed' AND t.completed_at IS NOT NULL AS failed
-    FROM unnest(@task_ids::uuid[]) AS d (task_id)
-    LEFT JOIN public.agent_task_queue t ON t.id = d.task_id
-    LEFT JOIN public.agent a ON a.id = t.agent_id
-    LEFT JOIN public.issue i ON i.id = t.issue_id
-    WHERE t.runtime_id IS NULL OR t.runtime_id = ANY(@runtime_ids::uuid[])
-), gone AS (
-    DELETE FROM daybook.task_fact f
-    USING task
-    WHERE f.task_id = task.task_id AND task.started_at IS NULL
-)
-INSERT INTO daybook.task_fact AS f (
-    task_id, workspace_id, runtime_id, agent_id, project_id, started_at, completed_at, failed)
-SELECT task_id, workspace_id, runtime_id, agent_id, project_id, started_at, completed_at, failed
-FROM task
-WHERE started_at IS NOT NULL
+-- name: DeleteUsageFacts :exec
+DELETE FROM daybook.task_usage_fact f
+USING (SELECT unnest(@task_ids::uuid[]) AS task_id, unnest(@providers::text[]) AS provider, unnest(@models::text[]) AS model) k
+WHERE f.task_id = k.task_id AND f.provider = k.provider AND f.model = k.model;
+
+-- name: PutTaskFacts :exec
+INSERT INTO daybook.task_fact (task_id, workspace_id, runtime_id, agent_id, project_id, started_at, completed_at, failed)
+SELECT unnest(@task_ids::uuid[]), unnest(@workspace_ids::uuid[]), unnest(@runtime_ids::uuid[]), unnest(@agent_ids::uuid[]),
+    unnest(@project_ids::uuid[]), unnest(@started_ats::timestamptz[]), unnest(@completed_ats::timestamptz[]),
+    unnest(@failed::boolean[])
 ON CONFLICT (task_id) DO UPDATE SET
     workspace_id = excluded.workspace_id,
     runtime_id = excluded.runtime_id,
@@ -137,11 +142,10 @@ ON CONFLICT (task_id) DO UPDATE SET
     project_id = excluded.project_id,
     started_at = excluded.started_at,
     completed_at = excluded.completed_at,
-    failed = excluded.failed
-WHERE (f.workspace_id, f.runtime_id, f.agent_id, f.project_id, f.started_at, f.completed_at, f.failed)
-    IS DISTINCT FROM
-      (excluded.workspace_id, excluded.runtime_id, excluded.agent_id, excluded.project_id,
-       excluded.started_at, excluded.completed_at, excluded.failed);
+    failed = excluded.failed;
+
+-- name: DeleteTaskFacts :exec
+DELETE FROM daybook.task_fact WHERE task_id = ANY(@task_ids::uuid[]);
 
 -- Buckets next, tables in the order of this file and rows in key order: drains of different shards share buckets,
 -- and in any other order they deadlock. An added bucket below zero is possible only after somebody edited the

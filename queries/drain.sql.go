@@ -403,6 +403,71 @@ func (q *Queries) DeleteEmptyWorkspaceUsage(ctx context.Context, arg DeleteEmpty
 	return err
 }
 
+const deleteTaskFacts = `-- name: DeleteTaskFacts :exec
+DELETE FROM daybook.task_fact WHERE task_id = ANY($1::uuid[])
+`
+
+func (q *Queries) DeleteTaskFacts(ctx context.Context, taskIds []pgtype.UUID) error {
+	_, err := q.db.Exec(ctx, deleteTaskFacts, taskIds)
+	return err
+}
+
+const deleteUsageFacts = `-- name: DeleteUsageFacts :exec
+DELETE FROM daybook.task_usage_fact f
+USING (SELECT unnest($1::uuid[]) AS task_id, unnest($2::text[]) AS provider, unnest($3::text[]) AS model) k
+WHERE f.task_id = k.task_id AND f.provider = k.provider AND f.model = k.model
+`
+
+type DeleteUsageFactsParams struct {
+	TaskIds   []pgtype.UUID
+	Providers []string
+	Models    []string
+}
+
+func (q *Queries) DeleteUsageFacts(ctx context.Context, arg DeleteUsageFactsParams) error {
+	_, err := q.db.Exec(ctx, deleteUsageFacts, arg.TaskIds, arg.Providers, arg.Models)
+	return err
+}
+
+const ensureAllRuntimeRollups = `-- name: EnsureAllRuntimeRollups :many
+WITH added AS (
+    INSERT INTO daybook.runtime_rollup (runtime_id, timezone, host_timezone)
+    SELECT h.id, daybook.effective_zone(h.timezone), coalesce(h.timezone, 'UTC')
+    FROM public.agent_runtime h
+    WHERE NOT EXISTS (SELECT FROM daybook.runtime_rollup x WHERE x.runtime_id = h.id)
+    ORDER BY h.id
+    ON CONFLICT (runtime_id) DO NOTHING
+    RETURNING runtime_id, timezone, host_timezone
+)
+SELECT runtime_id, host_timezone FROM added WHERE timezone <> host_timezone
+`
+
+type EnsureAllRuntimeRollupsRow struct {
+	RuntimeID    pgtype.UUID
+	HostTimezone string
+}
+
+// The same for every runtime of the host, so that a backfill need not meet them one by one.
+func (q *Queries) EnsureAllRuntimeRollups(ctx context.Context) ([]EnsureAllRuntimeRollupsRow, error) {
+	rows, err := q.db.Query(ctx, ensureAllRuntimeRollups)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []EnsureAllRuntimeRollupsRow
+	for rows.Next() {
+		var i EnsureAllRuntimeRollupsRow
+		if err := rows.Scan(&i.RuntimeID, &i.HostTimezone); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const ensureRuntimeRollups = `-- name: EnsureRuntimeRollups :many
 WITH added AS (
     INSERT INTO daybook.runtime_rollup (runtime_id, timezone, host_timezone)
@@ -452,40 +517,26 @@ func (q *Queries) ForgiveTasks(ctx context.Context, taskIds []pgtype.UUID) error
 	return err
 }
 
-const getTaskRuntimes = `-- name: GetTaskRuntimes :many
-SELECT d.task_id::uuid AS task_id, f.runtime_id AS usage_runtime_id, tf.runtime_id AS task_runtime_id, t.runtime_id AS host_runtime_id
-FROM unnest($1::uuid[]) WITH ORDINALITY AS d (task_id, n)
-LEFT JOIN LATERAL (
-    SELECT uf.runtime_id FROM daybook.task_usage_fact uf WHERE uf.task_id = d.task_id LIMIT 1
-) f ON true
-LEFT JOIN daybook.task_fact tf ON tf.task_id = d.task_id
-LEFT JOIN public.agent_task_queue t ON t.id = d.task_id
-ORDER BY d.n
+const listRuntimeZones = `-- name: ListRuntimeZones :many
+SELECT runtime_id, timezone FROM daybook.runtime_rollup WHERE runtime_id = ANY($1::uuid[])
 `
 
-type GetTaskRuntimesRow struct {
-	TaskID         pgtype.UUID
-	UsageRuntimeID pgtype.UUID
-	TaskRuntimeID  pgtype.UUID
-	HostRuntimeID  pgtype.UUID
+type ListRuntimeZonesRow struct {
+	RuntimeID pgtype.UUID
+	Timezone  string
 }
 
-// The runtime that each task is counted for, by either kind of fact, and the one it belongs to now.
-func (q *Queries) GetTaskRuntimes(ctx context.Context, taskIds []pgtype.UUID) ([]GetTaskRuntimesRow, error) {
-	rows, err := q.db.Query(ctx, getTaskRuntimes, taskIds)
+// After the runtimes are locked: their zones cannot change any more.
+func (q *Queries) ListRuntimeZones(ctx context.Context, runtimeIds []pgtype.UUID) ([]ListRuntimeZonesRow, error) {
+	rows, err := q.db.Query(ctx, listRuntimeZones, runtimeIds)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []GetTaskRuntimesRow
+	var items []ListRuntimeZonesRow
 	for rows.Next() {
-		var i GetTaskRuntimesRow
-		if err := rows.Scan(
-			&i.TaskID,
-			&i.UsageRuntimeID,
-			&i.TaskRuntimeID,
-			&i.HostRuntimeID,
-		); err != nil {
+		var i ListRuntimeZonesRow
+		if err := rows.Scan(&i.RuntimeID, &i.Timezone); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -496,111 +547,217 @@ func (q *Queries) GetTaskRuntimes(ctx context.Context, taskIds []pgtype.UUID) ([
 	return items, nil
 }
 
-const listTaskContributions = `-- name: ListTaskContributions :many
-SELECT runtime_id, workspace_id, project_id, agent_id,
-    coalesce(local_hour, 0)::smallint AS local_hour, utc_date::date AS utc_date,
-    coalesce(microseconds, 0)::bigint AS microseconds, failed
-FROM daybook.task_contribution
-WHERE task_id = ANY($1::uuid[])
+const listSource = `-- name: ListSource :many
+SELECT d.task_id::uuid AS task_id, a.workspace_id, t.runtime_id, t.agent_id, i.project_id, r.timezone,
+    t.started_at, c.completed_at::timestamptz AS completed_at,
+    coalesce(t.status::text = 'failed' AND c.completed_at IS NOT NULL, false)::boolean AS failed,
+    coalesce(extract(hour FROM t.started_at AT TIME ZONE r.timezone), 0)::smallint AS started_hour,
+    (c.completed_at AT TIME ZONE 'UTC')::date AS completed_date,
+    coalesce(extract(epoch FROM c.completed_at - t.started_at) * 1000000, 0)::bigint AS microseconds,
+    u.provider, u.model,
+    coalesce(u.input_tokens, 0)::bigint AS input_tokens, coalesce(u.output_tokens, 0)::bigint AS output_tokens,
+    coalesce(u.cache_read_tokens, 0)::bigint AS cache_read_tokens,
+    coalesce(u.cache_write_tokens, 0)::bigint AS cache_write_tokens,
+    u.created_at,
+    (u.created_at AT TIME ZONE r.timezone)::date AS local_date,
+    coalesce(extract(hour FROM u.created_at AT TIME ZONE r.timezone), 0)::smallint AS local_hour,
+    (u.created_at AT TIME ZONE 'UTC')::date AS utc_date
+FROM unnest($1::uuid[]) AS d (task_id)
+JOIN public.agent_task_queue t ON t.id = d.task_id
+CROSS JOIN LATERAL (SELECT CASE WHEN t.status::text IN ('completed', 'failed') THEN t.completed_at END AS completed_at) c
+LEFT JOIN public.agent a ON a.id = t.agent_id
+LEFT JOIN public.issue i ON i.id = t.issue_id
+LEFT JOIN public.task_usage u ON u.task_id = t.id
+LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = t.runtime_id
 `
 
-type ListTaskContributionsRow struct {
-	RuntimeID    pgtype.UUID
-	WorkspaceID  pgtype.UUID
-	ProjectID    pgtype.UUID
-	AgentID      pgtype.UUID
-	LocalHour    int16
-	UtcDate      pgtype.Date
-	Microseconds int64
-	Failed       bool
-}
-
-func (q *Queries) ListTaskContributions(ctx context.Context, taskIds []pgtype.UUID) ([]ListTaskContributionsRow, error) {
-	rows, err := q.db.Query(ctx, listTaskContributions, taskIds)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []ListTaskContributionsRow
-	for rows.Next() {
-		var i ListTaskContributionsRow
-		if err := rows.Scan(
-			&i.RuntimeID,
-			&i.WorkspaceID,
-			&i.ProjectID,
-			&i.AgentID,
-			&i.LocalHour,
-			&i.UtcDate,
-			&i.Microseconds,
-			&i.Failed,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const listUsageContributions = `-- name: ListUsageContributions :many
-SELECT runtime_id, workspace_id, project_id, agent_id, provider, model,
-    input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,
-    local_date::date AS local_date, coalesce(local_hour, 0)::smallint AS local_hour, utc_date::date AS utc_date,
-    counts_in_agent::boolean AS counts_in_agent, counts_in_hour::boolean AS counts_in_hour,
-    counts_in_day::boolean AS counts_in_day, counts_in_window::boolean AS counts_in_window
-FROM daybook.usage_contribution
-WHERE task_id = ANY($1::uuid[])
-`
-
-type ListUsageContributionsRow struct {
-	RuntimeID        pgtype.UUID
+type ListSourceRow struct {
+	TaskID           pgtype.UUID
 	WorkspaceID      pgtype.UUID
-	ProjectID        pgtype.UUID
+	RuntimeID        pgtype.UUID
 	AgentID          pgtype.UUID
-	Provider         string
-	Model            string
+	ProjectID        pgtype.UUID
+	Timezone         pgtype.Text
+	StartedAt        pgtype.Timestamptz
+	CompletedAt      pgtype.Timestamptz
+	Failed           bool
+	StartedHour      int16
+	CompletedDate    pgtype.Date
+	Microseconds     int64
+	Provider         pgtype.Text
+	Model            pgtype.Text
 	InputTokens      int64
 	OutputTokens     int64
 	CacheReadTokens  int64
 	CacheWriteTokens int64
+	CreatedAt        pgtype.Timestamptz
 	LocalDate        pgtype.Date
 	LocalHour        int16
 	UtcDate          pgtype.Date
-	CountsInAgent    bool
-	CountsInHour     bool
-	CountsInDay      bool
-	CountsInWindow   bool
 }
 
-func (q *Queries) ListUsageContributions(ctx context.Context, taskIds []pgtype.UUID) ([]ListUsageContributionsRow, error) {
-	rows, err := q.db.Query(ctx, listUsageContributions, taskIds)
+// The tasks as the host has them, one row for each usage row, or one with a null provider for a task without usage.
+func (q *Queries) ListSource(ctx context.Context, taskIds []pgtype.UUID) ([]ListSourceRow, error) {
+	rows, err := q.db.Query(ctx, listSource, taskIds)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []ListUsageContributionsRow
+	var items []ListSourceRow
 	for rows.Next() {
-		var i ListUsageContributionsRow
+		var i ListSourceRow
 		if err := rows.Scan(
-			&i.RuntimeID,
+			&i.TaskID,
 			&i.WorkspaceID,
-			&i.ProjectID,
+			&i.RuntimeID,
 			&i.AgentID,
+			&i.ProjectID,
+			&i.Timezone,
+			&i.StartedAt,
+			&i.CompletedAt,
+			&i.Failed,
+			&i.StartedHour,
+			&i.CompletedDate,
+			&i.Microseconds,
 			&i.Provider,
 			&i.Model,
 			&i.InputTokens,
 			&i.OutputTokens,
 			&i.CacheReadTokens,
 			&i.CacheWriteTokens,
+			&i.CreatedAt,
 			&i.LocalDate,
 			&i.LocalHour,
 			&i.UtcDate,
-			&i.CountsInAgent,
-			&i.CountsInHour,
-			&i.CountsInDay,
-			&i.CountsInWindow,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listTaskFacts = `-- name: ListTaskFacts :many
+SELECT f.task_id, f.workspace_id, f.runtime_id, f.agent_id, f.project_id, f.started_at, f.completed_at, f.failed,
+    r.timezone,
+    coalesce(extract(hour FROM f.started_at AT TIME ZONE r.timezone), 0)::smallint AS started_hour,
+    (f.completed_at AT TIME ZONE 'UTC')::date AS completed_date,
+    coalesce(extract(epoch FROM f.completed_at - f.started_at) * 1000000, 0)::bigint AS microseconds
+FROM daybook.task_fact f
+LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = f.runtime_id
+WHERE f.task_id = ANY($1::uuid[])
+`
+
+type ListTaskFactsRow struct {
+	TaskID        pgtype.UUID
+	WorkspaceID   pgtype.UUID
+	RuntimeID     pgtype.UUID
+	AgentID       pgtype.UUID
+	ProjectID     pgtype.UUID
+	StartedAt     pgtype.Timestamptz
+	CompletedAt   pgtype.Timestamptz
+	Failed        bool
+	Timezone      pgtype.Text
+	StartedHour   int16
+	CompletedDate pgtype.Date
+	Microseconds  int64
+}
+
+// The tasks as they are counted now.
+func (q *Queries) ListTaskFacts(ctx context.Context, taskIds []pgtype.UUID) ([]ListTaskFactsRow, error) {
+	rows, err := q.db.Query(ctx, listTaskFacts, taskIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListTaskFactsRow
+	for rows.Next() {
+		var i ListTaskFactsRow
+		if err := rows.Scan(
+			&i.TaskID,
+			&i.WorkspaceID,
+			&i.RuntimeID,
+			&i.AgentID,
+			&i.ProjectID,
+			&i.StartedAt,
+			&i.CompletedAt,
+			&i.Failed,
+			&i.Timezone,
+			&i.StartedHour,
+			&i.CompletedDate,
+			&i.Microseconds,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listUsageFacts = `-- name: ListUsageFacts :many
+SELECT f.task_id, f.provider, f.model, f.workspace_id, f.runtime_id, f.agent_id, f.project_id,
+    f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens, f.created_at,
+    r.timezone,
+    (f.created_at AT TIME ZONE r.timezone)::date AS local_date,
+    coalesce(extract(hour FROM f.created_at AT TIME ZONE r.timezone), 0)::smallint AS local_hour,
+    (f.created_at AT TIME ZONE 'UTC')::date AS utc_date
+FROM daybook.task_usage_fact f
+LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = f.runtime_id
+WHERE f.task_id = ANY($1::uuid[])
+`
+
+type ListUsageFactsRow struct {
+	TaskID           pgtype.UUID
+	Provider         string
+	Model            string
+	WorkspaceID      pgtype.UUID
+	RuntimeID        pgtype.UUID
+	AgentID          pgtype.UUID
+	ProjectID        pgtype.UUID
+	InputTokens      int64
+	OutputTokens     int64
+	CacheReadTokens  int64
+	CacheWriteTokens int64
+	CreatedAt        pgtype.Timestamptz
+	Timezone         pgtype.Text
+	LocalDate        pgtype.Date
+	LocalHour        int16
+	UtcDate          pgtype.Date
+}
+
+// The usage of the tasks as it is counted now. timezone is the zone of the local columns; null without a runtime.
+func (q *Queries) ListUsageFacts(ctx context.Context, taskIds []pgtype.UUID) ([]ListUsageFactsRow, error) {
+	rows, err := q.db.Query(ctx, listUsageFacts, taskIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListUsageFactsRow
+	for rows.Next() {
+		var i ListUsageFactsRow
+		if err := rows.Scan(
+			&i.TaskID,
+			&i.Provider,
+			&i.Model,
+			&i.WorkspaceID,
+			&i.RuntimeID,
+			&i.AgentID,
+			&i.ProjectID,
+			&i.InputTokens,
+			&i.OutputTokens,
+			&i.CacheReadTokens,
+			&i.CacheWriteTokens,
+			&i.CreatedAt,
+			&i.Timezone,
+			&i.LocalDate,
+			&i.LocalHour,
+			&i.UtcDate,
 		); err != nil {
 			return nil, err
 		}
@@ -627,6 +784,101 @@ func (q *Queries) PrepareDrain(ctx context.Context, idleTimeout string) error {
 	return err
 }
 
+const putTaskFacts = `-- name: PutTaskFacts :exec
+INSERT INTO daybook.task_fact (task_id, workspace_id, runtime_id, agent_id, project_id, started_at, completed_at, failed)
+SELECT unnest($1::uuid[]), unnest($2::uuid[]), unnest($3::uuid[]), unnest($4::uuid[]),
+    unnest($5::uuid[]), unnest($6::timestamptz[]), unnest($7::timestamptz[]),
+    unnest($8::boolean[])
+ON CONFLICT (task_id) DO UPDATE SET
+    workspace_id = excluded.workspace_id,
+    runtime_id = excluded.runtime_id,
+    agent_id = excluded.agent_id,
+    project_id = excluded.project_id,
+    started_at = excluded.started_at,
+    completed_at = excluded.completed_at,
+    failed = excluded.failed
+`
+
+type PutTaskFactsParams struct {
+	TaskIds      []pgtype.UUID
+	WorkspaceIds []pgtype.UUID
+	RuntimeIds   []pgtype.UUID
+	AgentIds     []pgtype.UUID
+	ProjectIds   []pgtype.UUID
+	StartedAts   []pgtype.Timestamptz
+	CompletedAts []pgtype.Timestamptz
+	Failed       []bool
+}
+
+func (q *Queries) PutTaskFacts(ctx context.Context, arg PutTaskFactsParams) error {
+	_, err := q.db.Exec(ctx, putTaskFacts,
+		arg.TaskIds,
+		arg.WorkspaceIds,
+		arg.RuntimeIds,
+		arg.AgentIds,
+		arg.ProjectIds,
+		arg.StartedAts,
+		arg.CompletedAts,
+		arg.Failed,
+	)
+	return err
+}
+
+const putUsageFacts = `-- name: PutUsageFacts :exec
+
+INSERT INTO daybook.task_usage_fact (
+    task_id, provider, model, workspace_id, runtime_id, agent_id, project_id,
+    input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, created_at)
+SELECT unnest($1::uuid[]), unnest($2::text[]), unnest($3::text[]), unnest($4::uuid[]),
+    unnest($5::uuid[]), unnest($6::uuid[]), unnest($7::uuid[]),
+    unnest($8::bigint[]), unnest($9::bigint[]), unnest($10::bigint[]),
+    unnest($11::bigint[]), unnest($12::timestamptz[])
+ON CONFLICT (task_id, provider, model) DO UPDATE SET
+    workspace_id = excluded.workspace_id,
+    runtime_id = excluded.runtime_id,
+    agent_id = excluded.agent_id,
+    project_id = excluded.project_id,
+    input_tokens = excluded.input_tokens,
+    output_tokens = excluded.output_tokens,
+    cache_read_tokens = excluded.cache_read_tokens,
+    cache_write_tokens = excluded.cache_write_tokens,
+    created_at = excluded.created_at
+`
+
+type PutUsageFactsParams struct {
+	TaskIds          []pgtype.UUID
+	Providers        []string
+	Models           []string
+	WorkspaceIds     []pgtype.UUID
+	RuntimeIds       []pgtype.UUID
+	AgentIds         []pgtype.UUID
+	ProjectIds       []pgtype.UUID
+	InputTokens      []int64
+	OutputTokens     []int64
+	CacheReadTokens  []int64
+	CacheWriteTokens []int64
+	CreatedAts       []pgtype.Timestamptz
+}
+
+// Facts are written under the lock of their shard, so no other transaction has these rows.
+func (q *Queries) PutUsageFacts(ctx context.Context, arg PutUsageFactsParams) error {
+	_, err := q.db.Exec(ctx, putUsageFacts,
+		arg.TaskIds,
+		arg.Providers,
+		arg.Models,
+		arg.WorkspaceIds,
+		arg.RuntimeIds,
+		arg.AgentIds,
+		arg.ProjectIds,
+		arg.InputTokens,
+		arg.OutputTokens,
+		arg.CacheReadTokens,
+		arg.CacheWriteTokens,
+		arg.CreatedAts,
+	)
+	return err
+}
+
 const quarantineTask = `-- name: QuarantineTask :exec
 INSERT INTO daybook.task_usage_daily_quarantine (task_id, error)
 VALUES ($1, $2)
@@ -640,104 +892,6 @@ type QuarantineTaskParams struct {
 
 func (q *Queries) QuarantineTask(ctx context.Context, arg QuarantineTaskParams) error {
 	_, err := q.db.Exec(ctx, quarantineTask, arg.TaskID, arg.Error)
-	return err
-}
-
-const syncTaskFacts = `-- name: SyncTaskFacts :exec
-WITH task AS (
-    SELECT d.task_id, t.runtime_id, t.agent_id, a.workspace_id, i.project_id, t.started_at,
-        CASE WHEN t.status::text IN ('completed', 'failed') THEN t.completed_at END AS completed_at,
-        t.status::text = 'failed' AND t.completed_at IS NOT NULL AS failed
-    FROM unnest($1::uuid[]) AS d (task_id)
-    LEFT JOIN public.agent_task_queue t ON t.id = d.task_id
-    LEFT JOIN public.agent a ON a.id = t.agent_id
-    LEFT JOIN public.issue i ON i.id = t.issue_id
-    WHERE t.runtime_id IS NULL OR t.runtime_id = ANY($2::uuid[])
-), gone AS (
-    DELETE FROM daybook.task_fact f
-    USING task
-    WHERE f.task_id = task.task_id AND task.started_at IS NULL
-)
-INSERT INTO daybook.task_fact AS f (
-    task_id, workspace_id, runtime_id, agent_id, project_id, started_at, completed_at, failed)
-SELECT task_id, workspace_id, runtime_id, agent_id, project_id, started_at, completed_at, failed
-FROM task
-WHERE started_at IS NOT NULL
-ON CONFLICT (task_id) DO UPDATE SET
-    workspace_id = excluded.workspace_id,
-    runtime_id = excluded.runtime_id,
-    agent_id = excluded.agent_id,
-    project_id = excluded.project_id,
-    started_at = excluded.started_at,
-    completed_at = excluded.completed_at,
-    failed = excluded.failed
-WHERE (f.workspace_id, f.runtime_id, f.agent_id, f.project_id, f.started_at, f.completed_at, f.failed)
-    IS DISTINCT FROM
-      (excluded.workspace_id, excluded.runtime_id, excluded.agent_id, excluded.project_id,
-       excluded.started_at, excluded.completed_at, excluded.failed)
-`
-
-type SyncTaskFactsParams struct {
-	TaskIds    []pgtype.UUID
-	RuntimeIds []pgtype.UUID
-}
-
-func (q *Queries) SyncTaskFacts(ctx context.Context, arg SyncTaskFactsParams) error {
-	_, err := q.db.Exec(ctx, syncTaskFacts, arg.TaskIds, arg.RuntimeIds)
-	return err
-}
-
-const syncUsageFacts = `-- name: SyncUsageFacts :exec
-WITH task AS (
-    SELECT d.task_id, t.id AS host_task_id, t.runtime_id, t.agent_id, a.workspace_id, i.project_id
-    FROM unnest($1::uuid[]) AS d (task_id)
-    LEFT JOIN public.agent_task_queue t ON t.id = d.task_id
-    LEFT JOIN public.agent a ON a.id = t.agent_id
-    LEFT JOIN public.issue i ON i.id = t.issue_id
-    WHERE t.runtime_id IS NULL OR t.runtime_id = ANY($2::uuid[])
-), gone AS (
-    DELETE FROM daybook.task_usage_fact f
-    USING task
-    WHERE f.task_id = task.task_id
-      AND (task.host_task_id IS NULL OR NOT EXISTS (
-          SELECT FROM public.task_usage u
-          WHERE u.task_id = f.task_id AND u.provider = f.provider AND u.model = f.model))
-)
-INSERT INTO daybook.task_usage_fact AS f (
-    task_id, provider, model, workspace_id, runtime_id, agent_id, project_id,
-    input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, created_at)
-SELECT task.task_id, u.provider, u.model, task.workspace_id, task.runtime_id, task.agent_id, task.project_id,
-    u.input_tokens, u.output_tokens, u.cache_read_tokens, u.cache_write_tokens, u.created_at
-FROM task
-JOIN public.task_usage u ON u.task_id = task.task_id
-WHERE task.host_task_id IS NOT NULL
-ON CONFLICT (task_id, provider, model) DO UPDATE SET
-    workspace_id = excluded.workspace_id,
-    runtime_id = excluded.runtime_id,
-    agent_id = excluded.agent_id,
-    project_id = excluded.project_id,
-    input_tokens = excluded.input_tokens,
-    output_tokens = excluded.output_tokens,
-    cache_read_tokens = excluded.cache_read_tokens,
-    cache_write_tokens = excluded.cache_write_tokens,
-    created_at = excluded.created_at
-WHERE (f.workspace_id, f.runtime_id, f.agent_id, f.project_id,
-       f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens, f.created_at)
-    IS DISTINCT FROM
-      (excluded.workspace_id, excluded.runtime_id, excluded.agent_id, excluded.project_id,
-       excluded.input_tokens, excluded.output_tokens, excluded.cache_read_tokens, excluded.cache_write_tokens,
-       excluded.created_at)
-`
-
-type SyncUsageFactsParams struct {
-	TaskIds    []pgtype.UUID
-	RuntimeIds []pgtype.UUID
-}
-
-// Makes the facts of the tasks equal to the source. A task that meanwhile belongs to a runtime outside runtime_ids, whose
-// buckets this transaction may not touch, is left as it is: whoever moved it has marked it again.
-func (q *Queries) SyncUsageFacts(ctx context.Context, arg SyncUsageFactsParams) error {
-	_, err := q.db.Exec(ctx, syncUsageFacts, arg.TaskIds, arg.RuntimeIds)
 	return err
 }
 

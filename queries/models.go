@@ -48,15 +48,15 @@ type AgentTaskQueue struct {
 }
 
 // Progress: the last seq of backfill_task that was counted, and how many tasks.
-type DaybookBackfillShard struct {
-	Shard int16
-	Seq   int64
-	Done  int64
+type DaybookBackfillLane struct {
+	Lane int16
+	Seq  int64
+	Done int64
 }
 
-// The tasks to count, in an order in which neighbours share buckets.
+// The tasks to count, in an order in which neighbours share buckets. A lane is a set of shards.
 type DaybookBackfillTask struct {
-	Shard  int16
+	Lane   int16
 	Seq    int64
 	TaskID pgtype.UUID
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
@@ -13,32 +14,34 @@ import (
 	"daybook/queries"
 )
 
-// backfillBatch is the number of tasks of one backfill transaction. It is larger than a drain's because neighbours in the list
-// share buckets; still, a drain of the shard waits for it.
-const backfillBatch = 4000
+const (
+	// backfillLanes is the number of transactions at work at once. Each holds its share of the shards.
+	backfillLanes = 2
+	// backfillBatch is the number of tasks of one transaction. It is larger than a drain's because neighbours in the list share
+	// buckets; but the drains of the lane's shards wait for it, so it takes less than a second.
+	backfillBatch = 8000
+)
 
 // ErrNotAttached is returned by Backfill when triggers are missing: changes made meanwhile would be lost.
 var ErrNotAttached = errors.New("the triggers are not on the host's tables")
 
 // BackfillConfig configures Backfill.
 type BackfillConfig struct {
-	// Parallel is the number of transactions at work at once. Default 2.
-	Parallel int
 	// Progress is called after every batch with the number of tasks done and to do in all, by one goroutine at a time.
 	// Optional.
 	Progress func(done, total int64)
+	// RejectedZone is called for each runtime whose zone Postgres does not know; it counts as UTC. Optional.
+	RejectedZone func(RejectedZone)
 }
 
 // Backfill counts every task of the host, whatever was counted before. The host may go on writing and workers may go on
 // draining. It can be stopped at any moment; the next call goes on from there, unless triggers were off meanwhile. After
 // it has finished, a call starts from the beginning. Calls at the same time share the work.
 func Backfill(ctx context.Context, db DB, config BackfillConfig) error {
-	if config.Parallel <= 0 {
-		config.Parallel = 2
-	}
 	var (
-		shards   []int16
+		lanes    []lane
 		coverage queries.GetCoverageRow
+		rejected []queries.EnsureAllRuntimeRollupsRow
 	)
 	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		var err error
@@ -46,11 +49,20 @@ func Backfill(ctx context.Context, db DB, config BackfillConfig) error {
 		if coverage, err = startBackfill(ctx, q); err != nil {
 			return err
 		}
-		shards, err = q.ListShards(ctx)
+		if rejected, err = q.EnsureAllRuntimeRollups(ctx); err != nil {
+			return fmt.Errorf("ensure runtime rollups: %w", err)
+		}
+		lanes, err = listLanes(ctx, q)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("start backfill: %w", err)
+	}
+
+	if config.RejectedZone != nil {
+		for _, r := range rejected {
+			config.RejectedZone(RejectedZone{RuntimeID: r.RuntimeID, Timezone: r.HostTimezone})
+		}
 	}
 
 	var mu sync.Mutex
@@ -65,12 +77,8 @@ func Backfill(ctx context.Context, db DB, config BackfillConfig) error {
 	}
 	report(0)
 	group, groupCtx := errgroup.WithContext(ctx)
-	for worker := range config.Parallel {
-		var own []int16
-		for i := worker; i < len(shards); i += config.Parallel {
-			own = append(own, shards[i])
-		}
-		group.Go(func() error { return backfillShards(groupCtx, db, own, report) })
+	for _, lane := range lanes {
+		group.Go(func() error { return lane.backfill(groupCtx, db, report) })
 	}
 	if err := group.Wait(); err != nil {
 		return err
@@ -109,10 +117,11 @@ func startBackfill(ctx context.Context, q *queries.Queries) (queries.GetCoverage
 	if err := q.TruncateBackfillList(ctx); err != nil {
 		return coverage, fmt.Errorf("clear list: %w", err)
 	}
-	if err := q.InitBackfillShards(ctx); err != nil {
-		return coverage, fmt.Errorf("init shards: %w", err)
+	err = q.InitBackfillLanes(ctx, queries.InitBackfillLanesParams{LaneCount: backfillLanes, FirstSeq: math.MinInt64})
+	if err != nil {
+		return coverage, fmt.Errorf("init lanes: %w", err)
 	}
-	tasks, err := q.ListTasksToBackfill(ctx)
+	tasks, err := q.ListTasksToBackfill(ctx, backfillLanes)
 	if err != nil {
 		return coverage, fmt.Errorf("list tasks: %w", err)
 	}
@@ -122,57 +131,87 @@ func startBackfill(ctx context.Context, q *queries.Queries) (queries.GetCoverage
 	return q.GetCoverage(ctx)
 }
 
-// backfillShards counts what is listed for some shards, one batch of each in turn, so that drains get at every shard in between.
-func backfillShards(ctx context.Context, db DB, shards []int16, report func(int)) error {
-	for len(shards) > 0 {
-		var unfinished []int16
+// lane is a share of the shards, backfilled by one transaction after the other.
+type lane struct {
+	number int16
+	shards []int16
+}
+
+// listLanes returns the lanes of the list that is being worked on. Another version of this program may have made it.
+func listLanes(ctx context.Context, q *queries.Queries) ([]lane, error) {
+	numbers, err := q.ListBackfillLanes(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list lanes: %w", err)
+	}
+	shards, err := q.ListShards(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list shards: %w", err)
+	}
+	lanes := make([]lane, len(numbers))
+	for i, n := range numbers {
+		lanes[i].number = n
 		for _, shard := range shards {
-			n, err := backfillOnce(ctx, db, shard)
-			if err != nil {
-				return fmt.Errorf("backfill shard %d: %w", shard, err)
-			}
-			if n > 0 {
-				unfinished = append(unfinished, shard)
-				report(n)
+			if int(shard)%len(numbers) == int(n) {
+				lanes[i].shards = append(lanes[i].shards, shard)
 			}
 		}
-		shards = unfinished
 	}
-	return nil
+	return lanes, nil
 }
 
-// backfillOnce counts the next batch of a shard in one transaction and returns its size. Tasks that it cannot count now (a
-// rebuild holds their runtime, or their data is bad) become dirty entries, and drains deal with them.
-func backfillOnce(ctx context.Context, db DB, shard int16) (int, error) {
-	n, err := backfillBatchOf(ctx, db, shard, apply)
-	if isTaskError(err) {
-		return backfillBatchOf(ctx, db, shard,
-			func(_ context.Context, _ *queries.Queries, tasks []pgtype.UUID) (applyResult, error) {
-				return applyResult{deferred: tasks}, nil
-			})
+// backfill counts what is listed for the lane. Between two batches it drains what the host has written to the lane's shards,
+// since workers that only try for a shard would seldom get it.
+func (l lane) backfill(ctx context.Context, db DB, report func(int)) error {
+	for {
+		n, err := l.backfillBatch(ctx, db, apply)
+		if isTaskError(err) {
+			// Drains find out which task it is.
+			n, err = l.backfillBatch(ctx, db, leaveToDrains)
+		}
+		if err != nil {
+			return fmt.Errorf("backfill lane %d: %w", l.number, err)
+		}
+		if n == 0 {
+			return nil
+		}
+		report(n)
+		for _, shard := range l.shards {
+			if _, err := Drain(ctx, db, shard, nil); err != nil {
+				return err
+			}
+		}
 	}
-	return n, err
 }
 
-type applyFunc func(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (applyResult, error)
+func leaveToDrains(_ context.Context, _ *queries.Queries, tasks []pgtype.UUID) (applyResult, error) {
+	return applyResult{deferred: tasks}, nil
+}
 
-func backfillBatchOf(ctx context.Context, db DB, shard int16, apply applyFunc) (int, error) {
+// backfillBatch counts the next batch of the lane in one transaction and returns its size. Tasks whose runtime is being rebuilt
+// become dirty entries.
+func (l lane) backfillBatch(
+	ctx context.Context, db DB, apply func(context.Context, *queries.Queries, []pgtype.UUID) (applyResult, error),
+) (int, error) {
 	n := 0
 	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		q := queries.New(tx)
 		if err := q.PrepareDrain(ctx, idleTimeout); err != nil {
 			return fmt.Errorf("prepare: %w", err)
 		}
-		if err := q.LockShard(ctx, queries.LockShardParams{LockClass: lockClassShard, Shard: int32(shard)}); err != nil {
-			return fmt.Errorf("lock shard: %w", err)
+		shards := make([]int32, len(l.shards))
+		for i, shard := range l.shards {
+			shards[i] = int32(shard)
 		}
-		listed, err := q.ListBackfillBatch(ctx, queries.ListBackfillBatchParams{Shard: shard, MaxTasks: backfillBatch})
+		if err := q.LockShards(ctx, queries.LockShardsParams{LockClass: lockClassShard, Shards: shards}); err != nil {
+			return fmt.Errorf("lock shards: %w", err)
+		}
+		listed, err := q.ListBackfillBatch(ctx, queries.ListBackfillBatchParams{Lane: l.number, MaxTasks: backfillBatch})
 		if err != nil || len(listed) == 0 {
 			return err
 		}
 		tasks := make([]pgtype.UUID, len(listed))
-		for i, l := range listed {
-			tasks[i] = l.TaskID
+		for i, t := range listed {
+			tasks[i] = t.TaskID
 		}
 		result, err := apply(ctx, q, tasks)
 		if err != nil {
@@ -184,7 +223,7 @@ func backfillBatchOf(ctx context.Context, db DB, shard int16, apply applyFunc) (
 			}
 		}
 		n = len(listed) - len(result.notReached)
-		err = q.AdvanceBackfill(ctx, queries.AdvanceBackfillParams{Shard: shard, Seq: listed[n-1].Seq, Done: int64(n)})
+		err = q.AdvanceBackfill(ctx, queries.AdvanceBackfillParams{Lane: l.number, Seq: listed[n-1].Seq, Done: int64(n)})
 		if err != nil {
 			return fmt.Errorf("advance: %w", err)
 		}

@@ -105,33 +105,25 @@ func newDelta() *delta {
 	}
 }
 
-// read adds what the facts of the tasks contribute now, times sign.
-func (d *delta) read(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID, sign int64) error {
-	usage, err := q.ListUsageContributions(ctx, tasks)
-	if err != nil {
-		return err
+// add adds what a task contributes, times sign, or returns errOverflow. A nil state contributes nothing.
+func (d *delta) add(state *taskState, sign int64) error {
+	if state == nil {
+		return nil
 	}
-	for i := range usage {
-		if err := d.addUsage(&usage[i], sign); err != nil {
+	for i, r := range representatives(state.usage) {
+		if err := d.addUsage(&state.usage[i], r, sign); err != nil {
 			return err
 		}
 	}
-	started, err := q.ListTaskContributions(ctx, tasks)
-	if err != nil {
-		return err
-	}
-	for i := range started {
-		if err := d.addTask(&started[i], sign); err != nil {
-			return err
-		}
+	if state.started.started.Valid {
+		return d.addTask(&state.started, sign)
 	}
 	return nil
 }
 
-func (d *delta) addUsage(r *queries.ListUsageContributionsRow, sign int64) error {
+func (d *delta) addUsage(f *usageFact, r represents, sign int64) error {
 	base, err := counts{
-		input: r.InputTokens, output: r.OutputTokens, cacheRead: r.CacheReadTokens, cacheWrite: r.CacheWriteTokens,
-		events: 1,
+		input: f.input, output: f.output, cacheRead: f.cacheRead, cacheWrite: f.cacheWrite, events: 1,
 	}.scale(sign)
 	if err != nil {
 		return err
@@ -141,37 +133,37 @@ func (d *delta) addUsage(r *queries.ListUsageContributionsRow, sign int64) error
 		c.tasks, c.windowTasks = sign*count(tasks), sign*count(windowTasks)
 		return c
 	}
-	if r.RuntimeID.Valid {
-		key := dailyKey{runtime: r.RuntimeID, date: r.LocalDate, provider: r.Provider, model: r.Model}
+	if f.runtime.Valid {
+		key := dailyKey{runtime: f.runtime, date: f.localDate, provider: f.provider, model: f.model}
 		if err := addTo(d.daily, key, base); err != nil {
 			return err
 		}
-		if err := addTo(d.byAgent, agentKey{key, r.AgentID}, with(r.CountsInAgent, false)); err != nil {
+		if err := addTo(d.byAgent, agentKey{key, f.agent}, with(r.agent, false)); err != nil {
 			return err
 		}
-		if err := addTo(d.byHour, hourKey{key, r.LocalHour}, with(r.CountsInHour, false)); err != nil {
+		if err := addTo(d.byHour, hourKey{key, f.localHour}, with(r.hour, false)); err != nil {
 			return err
 		}
 	}
-	if !r.WorkspaceID.Valid {
+	if !f.workspace.Valid {
 		return nil
 	}
 	return addTo(d.workspace, workspaceKey{
-		workspace: r.WorkspaceID, date: r.UtcDate, project: r.ProjectID, agent: r.AgentID, provider: r.Provider, model: r.Model,
-	}, with(r.CountsInDay, r.CountsInWindow))
+		workspace: f.workspace, date: f.utcDate, project: f.project, agent: f.agent, provider: f.provider, model: f.model,
+	}, with(r.day, r.window))
 }
 
-func (d *delta) addTask(r *queries.ListTaskContributionsRow, sign int64) error {
-	if r.RuntimeID.Valid {
-		if err := addTo(d.activity, activityKey{r.RuntimeID, r.LocalHour}, counts{tasks: sign}); err != nil {
+func (d *delta) addTask(f *taskFact, sign int64) error {
+	if f.runtime.Valid {
+		if err := addTo(d.activity, activityKey{f.runtime, f.startedHour}, counts{tasks: sign}); err != nil {
 			return err
 		}
 	}
-	if !r.WorkspaceID.Valid || !r.UtcDate.Valid {
+	if !f.workspace.Valid || !f.completedDate.Valid {
 		return nil
 	}
-	key := runTimeKey{workspace: r.WorkspaceID, date: r.UtcDate, project: r.ProjectID, agent: r.AgentID}
-	return addTo(d.runTime, key, counts{microseconds: sign * r.Microseconds, tasks: sign, failed: sign * count(r.Failed)})
+	key := runTimeKey{workspace: f.workspace, date: f.completedDate, project: f.project, agent: f.agent}
+	return addTo(d.runTime, key, counts{microseconds: sign * f.microseconds, tasks: sign, failed: sign * count(f.failed)})
 }
 
 // write adds the delta to the buckets and deletes those that are left without facts. The statements take the tables in

@@ -3,6 +3,7 @@ package rollup
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -45,17 +46,17 @@ type RejectedZone struct {
 	Timezone  string
 }
 
-// Drain counts the dirty entries of one shard, in batches of one transaction each, until none is left that it may count,
-// or ctx is done. It is safe to call from any number of processes at once. A batch that fails because of a task's data is
+// Drain counts the dirty entries of one shard, in batches of one transaction each, until none is left that it may count, or
+// enough, which may be nil, returns true between two batches. It is safe to call from any number of processes at once. A batch that fails because of a task's data is
 // split until that task stands alone; then the task is quarantined. Any other error ends the drain and loses nothing:
 // the entries stay for the next one.
-func Drain(ctx context.Context, db DB, shard int16) (DrainResult, error) {
+func Drain(ctx context.Context, db DB, shard int16, enough func() bool) (DrainResult, error) {
 	var (
 		total DrainResult
 		after int64
 		limit = int32(maxEntries)
 	)
-	for ctx.Err() == nil {
+	for enough == nil || !enough() {
 		var batch drainBatch
 		err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 			var err error
@@ -66,7 +67,7 @@ func Drain(ctx context.Context, db DB, shard int16) (DrainResult, error) {
 		case isTaskError(err) && batch.claimed > 1:
 			limit = int32(batch.claimed / 2) //nolint:gosec // At most maxEntries.
 			continue
-		case isTaskError(err):
+		case isTaskError(err) && batch.claimed == 1:
 			alone, qerr := quarantine(ctx, db, shard, batch.first, err)
 			if qerr != nil {
 				return total, qerr
@@ -91,14 +92,14 @@ func Drain(ctx context.Context, db DB, shard int16) (DrainResult, error) {
 		after = batch.lastID
 		limit = min(2*limit, maxEntries)
 	}
-	return total, ctx.Err()
+	return total, nil
 }
 
 // drainBatch says what one drain transaction did.
 type drainBatch struct {
 	busy          bool
-	done          bool  // the end of the queue was reached
-	claimed       int   // entries that were claimed
+	done          bool // the end of the queue was reached
+	claimed       int  // entries that were claimed
 	first         queries.ClaimDirtyTasksRow
 	lastID        int64 // the last entry that was looked at
 	entries       int
@@ -179,77 +180,88 @@ type applyResult struct {
 // apply makes facts and buckets count the tasks as the source has them now. The caller holds the shard of every task.
 func apply(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (applyResult, error) {
 	var result applyResult
-	rows, err := q.GetTaskRuntimes(ctx, tasks)
+	l, err := readLedger(ctx, q, tasks)
 	if err != nil {
-		return result, fmt.Errorf("get task runtimes: %w", err)
+		return result, err
 	}
-	var wanted []pgtype.UUID
-	held := make(map[pgtype.UUID]bool)
-	for i, row := range rows {
-		for _, runtime := range runtimesOf(row) {
-			if _, ok := held[runtime]; !ok {
-				held[runtime] = false
-				wanted = append(wanted, runtime)
-			}
+	if added := l.withoutZone(); len(added) > 0 {
+		rejected, err := q.EnsureRuntimeRollups(ctx, added)
+		if err != nil {
+			return result, fmt.Errorf("ensure runtime rollups: %w", err)
 		}
-		if len(wanted) >= maxRuntimes {
-			for _, row := range rows[i+1:] {
-				result.notReached = append(result.notReached, row.TaskID)
-			}
-			rows = rows[:i+1]
-			break
+		for _, r := range rejected {
+			result.rejectedZones = append(result.rejectedZones, RejectedZone{RuntimeID: r.RuntimeID, Timezone: r.HostTimezone})
+		}
+		if l, err = readLedger(ctx, q, tasks); err != nil {
+			return result, err
 		}
 	}
-	locks, err := q.TryLockRuntimes(ctx, queries.TryLockRuntimesParams{LockClass: lockClassRuntime, RuntimeIds: wanted})
+	tasks, result.notReached = l.cut(tasks)
+	held, err := l.lockRuntimes(ctx, q, tasks)
 	if err != nil {
-		return result, fmt.Errorf("lock runtimes: %w", err)
+		return result, err
 	}
-	var runtimes []pgtype.UUID
-	for _, l := range locks {
-		held[l.RuntimeID] = l.Locked
-		if l.Locked {
-			runtimes = append(runtimes, l.RuntimeID)
+	d := newDelta()
+	for _, task := range tasks {
+		free := true
+		l.runtimesOf(task, func(runtime pgtype.UUID) { free = free && held[runtime] })
+		if !free {
+			result.deferred = append(result.deferred, task)
+			continue
+		}
+		result.applied = append(result.applied, task)
+		if err := d.add(l.before[task], -1); err != nil {
+			return result, err
+		}
+		if err := d.add(l.after[task], +1); err != nil {
+			return result, err
 		}
 	}
-rows:
-	for _, row := range rows {
-		for _, runtime := range runtimesOf(row) {
-			if !held[runtime] {
-				result.deferred = append(result.deferred, row.TaskID)
-				continue rows
-			}
-		}
-		result.applied = append(result.applied, row.TaskID)
+	if err := l.writeFacts(ctx, q, result.applied); err != nil {
+		return result, err
 	}
-	if len(result.applied) == 0 {
-		return result, nil
-	}
-
-	rejected, err := q.EnsureRuntimeRollups(ctx, runtimes)
-	if err != nil {
-		return result, fmt.Errorf("ensure runtime rollups: %w", err)
-	}
-	for _, r := range rejected {
-		result.rejectedZones = append(result.rejectedZones, RejectedZone{RuntimeID: r.RuntimeID, Timezone: r.HostTimezone})
-	}
-	delta := newDelta()
-	if err := delta.read(ctx, q, result.applied, -1); err != nil {
-		return result, fmt.Errorf("read contributions before: %w", err)
-	}
-	usage := queries.SyncUsageFactsParams{TaskIds: result.applied, RuntimeIds: runtimes}
-	if err := q.SyncUsageFacts(ctx, usage); err != nil {
-		return result, fmt.Errorf("sync usage facts: %w", err)
-	}
-	if err := q.SyncTaskFacts(ctx, queries.SyncTaskFactsParams(usage)); err != nil {
-		return result, fmt.Errorf("sync task facts: %w", err)
-	}
-	if err := delta.read(ctx, q, result.applied, +1); err != nil {
-		return result, fmt.Errorf("read contributions after: %w", err)
-	}
-	if err := delta.write(ctx, q); err != nil {
+	if err := d.write(ctx, q); err != nil {
 		return result, fmt.Errorf("write buckets: %w", err)
 	}
 	return result, nil
+}
+
+// cut splits the tasks where the transaction would hold more runtimes than it may. The first part is never empty.
+func (l *ledger) cut(tasks []pgtype.UUID) (reached, notReached []pgtype.UUID) {
+	runtimes := make(map[pgtype.UUID]bool)
+	for i, task := range tasks {
+		l.runtimesOf(task, func(runtime pgtype.UUID) { runtimes[runtime] = true })
+		if len(runtimes) >= maxRuntimes {
+			return tasks[:i+1], tasks[i+1:]
+		}
+	}
+	return tasks, nil
+}
+
+// lockRuntimes tries to lock the runtimes of the tasks, and returns those that it got and whose zone is the one that the ledger
+// was read in. The others are being rebuilt, or were a moment ago.
+func (l *ledger) lockRuntimes(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (map[pgtype.UUID]bool, error) {
+	wanted := make(map[pgtype.UUID]bool)
+	for _, task := range tasks {
+		l.runtimesOf(task, func(runtime pgtype.UUID) { wanted[runtime] = true })
+	}
+	runtimes := slices.Collect(maps.Keys(wanted))
+	locks, err := q.TryLockRuntimes(ctx, queries.TryLockRuntimesParams{LockClass: lockClassRuntime, RuntimeIds: runtimes})
+	if err != nil {
+		return nil, fmt.Errorf("lock runtimes: %w", err)
+	}
+	zones, err := q.ListRuntimeZones(ctx, runtimes)
+	if err != nil {
+		return nil, fmt.Errorf("list runtime zones: %w", err)
+	}
+	held := make(map[pgtype.UUID]bool, len(locks))
+	for _, z := range zones {
+		held[z.RuntimeID] = z.Timezone == l.zones[z.RuntimeID]
+	}
+	for _, lock := range locks {
+		held[lock.RuntimeID] = held[lock.RuntimeID] && lock.Locked
+	}
+	return held, nil
 }
 
 // quarantine sets aside the task of an entry that failed alone, and deletes that entry. It does nothing if somebody else has
@@ -269,17 +281,6 @@ func quarantine(ctx context.Context, db DB, shard int16, entry queries.ClaimDirt
 		return false, fmt.Errorf("quarantine task %s: %w", entry.TaskID, err)
 	}
 	return deleted > 0, nil
-}
-
-// runtimesOf lists the runtimes whose buckets the task of a row is in or belongs to.
-func runtimesOf(row queries.GetTaskRuntimesRow) []pgtype.UUID {
-	runtimes := make([]pgtype.UUID, 0, 3)
-	for _, id := range [...]pgtype.UUID{row.UsageRuntimeID, row.TaskRuntimeID, row.HostRuntimeID} {
-		if id.Valid && !slices.Contains(runtimes, id) {
-			runtimes = append(runtimes, id)
-		}
-	}
-	return runtimes
 }
 
 func setOf(ids []pgtype.UUID) map[pgtype.UUID]bool {

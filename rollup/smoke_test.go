@@ -19,7 +19,7 @@ func TestSmoke(t *testing.T) {
 	t.Log("fill", time.Since(start))
 	start = time.Now()
 	for s := range int16(16) {
-		r, err := rollup.Drain(t.Context(), pool, s)
+		r, err := rollup.Drain(t.Context(), pool, s, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,77 @@
+# Everything here works with Go and make alone. `make run` and `make test` use the Postgres that DATABASE_URL names; when
+# it is not set they start a private one: see internal/localpg.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+SQLC          := github.com/sqlc-dev/sqlc/cmd/sqlc@v1.31.1
+
+# TESTFLAGS are flags for go test, PACKAGES what it tests, ARGS arguments for make run.
+TESTFLAGS ?=
+PACKAGES  ?= ./...
+ARGS      ?=
+
+# Go asks git about the commit, and fails when git distrusts the owner of the checkout.
+VCS := $(shell git status --porcelain >/dev/null 2>&1 || echo -buildvcs=false)
+
+# Only the race detector needs a C compiler. The tools build without one too, and faster.
+export CGO_ENABLED = 0
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# The built program takes the place of the shell, so a Ctrl-C reaches it and make reports what it says.
+.PHONY: run
+run: ## run everything against demo data
+	@go build -buildvcs=false -o bin/demo ./internal/cmd/demo && exec bin/demo $(ARGS)
+
+.PHONY: test
+test: bin/withpg ## run the tests with the race detector (TESTFLAGS, PACKAGES)
+	@compiles() { echo '#include <stdlib.h>' | $$(CGO_ENABLED=1 go env CC) -E - >/dev/null 2>&1; }; \
+	if ! compiles && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo 'The race detector needs a C compiler: installing gcc and libc6-dev.'; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		apt-get -q update >/dev/null && \
+		apt-get -q install -y --no-install-recommends gcc libc6-dev </dev/null >/dev/null || \
+		echo 'The installation failed.'; \
+	fi; \
+	if compiles; then \
+		export CGO_ENABLED=1; exec bin/withpg -- go test -race $(TESTFLAGS) $(PACKAGES); \
+	fi; \
+	bin/withpg -- go test $(TESTFLAGS) $(PACKAGES); code=$$?; \
+	echo; \
+	echo '*** The tests ran WITHOUT the race detector, because there is no C compiler.'; \
+	echo '*** Install one (on Debian: apt-get install gcc libc6-dev) and run make test again.'; \
+	exit $$code
+
+.PHONY: bench
+bench: bin/withpg ## run the benchmarks
+	@exec bin/withpg -- go test -run '^$$' -bench . -benchtime 1x $(TESTFLAGS) $(PACKAGES)
+
+.PHONY: lint
+lint: ## check the code with golangci-lint
+	@go run $(GOLANGCI_LINT) run
+
+.PHONY: generate
+generate: ## write the Go code of the queries
+	@go run $(SQLC) generate
+
+.PHONY: check-generated
+check-generated: ## fail when the Go code of the queries is not current
+	@go run $(SQLC) diff
+
+.PHONY: build
+build: ## build bin/worker and bin/api
+	go build -trimpath $(VCS) -o bin/ ./cmd/worker ./cmd/api
+
+.PHONY: clean
+clean: bin/withpg ## remove the private Postgres with its data, and what was built
+	@bin/withpg --remove .
+	@rm -rf bin .daybook coverage.*
+
+# Go knows what is out of date.
+.PHONY: bin/withpg
+bin/withpg:
+	@go build -buildvcs=false -o $@ ./internal/cmd/withpg

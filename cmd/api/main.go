@@ -1,0 +1,169 @@
+// Command api serves the usage that Daybook's workers keep. It is stateless and reads only.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"daybook/internal/httpapi"
+)
+
+const (
+	headerTimeout = 5 * time.Second
+	readTimeout   = 10 * time.Second
+	writeTimeout  = 30 * time.Second
+	idleTimeout   = 2 * time.Minute
+	maxHeader     = 32 << 10
+	stopTimeout   = 10 * time.Second
+	// minSecret is the length in bytes of a secret that is as strong as HS256 (RFC 7518, section 3.2).
+	minSecret = 32
+)
+
+const description = `Serves the usage rollups that Daybook's workers keep, to the members of each workspace.`
+
+// cli is every command and flag. Each flag has the environment variable that its help names.
+type cli struct {
+	JWTSecret string     `name:"jwt-secret" env:"JWT_SECRET" required:"" placeholder:"SECRET" help:"Secret that bearer tokens are signed with (HS256), 32 bytes or more."`
+	LogLevel  slog.Level `name:"log-level" env:"DAYBOOK_LOG_LEVEL" default:"info" help:"Least severe messages to log: debug, info, warn or error."`
+	LogFormat string     `name:"log-format" env:"DAYBOOK_LOG_FORMAT" enum:"text,json" default:"text" help:"Form of log lines: ${enum}."`
+
+	Serve serveCmd `cmd:"" default:"withargs" help:"Serve until stopped (the default)."`
+	Token tokenCmd `cmd:"" help:"Print a token for a user, for trying the api out."`
+}
+
+type env struct {
+	ctx    context.Context
+	tokens *httpapi.Tokens
+	secret []byte
+	logger *slog.Logger
+	stdout io.Writer
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var c cli
+	exit := -1
+	parser := kong.Must(&c, kong.Name("api"), kong.Description(description), kong.UsageOnError(),
+		kong.Writers(stdout, stderr), kong.Exit(func(code int) { exit = code }))
+	parsed, err := parser.Parse(args)
+	if exit >= 0 {
+		return exit // --help
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "api: %v\nSee api --help.\n", err)
+		return 2
+	}
+	options := &slog.HandlerOptions{Level: c.LogLevel}
+	var handler slog.Handler = slog.NewTextHandler(stderr, options)
+	if c.LogFormat == "json" {
+		handler = slog.NewJSONHandler(stderr, options)
+	}
+	tokens, err := httpapi.NewTokens([]byte(c.JWTSecret))
+	if err != nil {
+		fmt.Fprintf(stderr, "api: %v\n", err)
+		return 2
+	}
+	e := &env{ctx: ctx, tokens: tokens, secret: []byte(c.JWTSecret), logger: slog.New(handler), stdout: stdout}
+	if err := parsed.Run(e); err != nil {
+		fmt.Fprintf(stderr, "api: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+type serveCmd struct {
+	DatabaseURL string `name:"database-url" env:"DATABASE_URL" required:"" placeholder:"URL" help:"Postgres of the host, as postgres://user:password@host/database. A role that may only read is enough."`
+	Addr        string `env:"DAYBOOK_API_ADDR" default:"127.0.0.1:8080" help:"Address to serve on."`
+}
+
+// Run serves until the context of e is done, then lets running requests finish.
+func (c *serveCmd) Run(e *env) error {
+	if c.DatabaseURL == "" {
+		return errors.New("DATABASE_URL is empty: set it to the Postgres of the host, or use --database-url")
+	}
+	config, err := pgxpool.ParseConfig(c.DatabaseURL)
+	if err != nil {
+		return fmt.Errorf("DATABASE_URL: %w", err)
+	}
+	if config.ConnConfig.RuntimeParams["application_name"] == "" {
+		config.ConnConfig.RuntimeParams["application_name"] = "daybook-api"
+	}
+	// Every transaction is read-only, whatever the role may do.
+	config.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on"
+	pool, err := pgxpool.NewWithConfig(e.ctx, config)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	if len(e.secret) < minSecret {
+		e.logger.Warn("JWT_SECRET is shorter than 32 bytes: tokens can be forged by guessing it")
+	}
+	handler, err := httpapi.New(httpapi.Config{Pool: pool, JWTSecret: e.secret, Logger: e.logger})
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", c.Addr)
+	if err != nil {
+		return fmt.Errorf("%w; choose another address with --addr or DAYBOOK_API_ADDR", err)
+	}
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeader,
+		ErrorLog:       slog.NewLogLogger(e.logger.Handler(), slog.LevelWarn),
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	e.logger.Info("api listening", slog.String("addr", listener.Addr().String()))
+	select {
+	case err := <-served:
+		return err
+	case <-e.ctx.Done():
+	}
+	e.logger.Info("api stopping")
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), stopTimeout)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("stop: %w", err)
+	}
+	return nil
+}
+
+type tokenCmd struct {
+	User string        `required:"" placeholder:"UUID" help:"Id of the user that the token is for."`
+	TTL  time.Duration `default:"24h" help:"How long the token is good for."`
+}
+
+// Run prints a token.
+func (c *tokenCmd) Run(e *env) error {
+	user, err := httpapi.ParseUUID(c.User)
+	if err != nil {
+		return fmt.Errorf("--user: %q is %w", c.User, err)
+	}
+	if c.TTL <= 0 {
+		return fmt.Errorf("--ttl must be more than 0, not %s", c.TTL)
+	}
+	token, err := e.tokens.Sign(user, c.TTL)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(e.stdout, token)
+	return nil
+}

@@ -1,0 +1,101 @@
+// Command worker keeps Daybook's rollups: it drains changes into them, rebuilds runtimes whose time zone changed, and manages
+// the schema daybook.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+const description = `Daybook keeps exact daily rollups of LLM token usage inside the Postgres that holds the usage.
+
+A first installation is: worker migrate up, worker backfill, and worker run on as many machines as you like.`
+
+// cli is every command and flag. Each flag has the environment variable that its help names.
+type cli struct {
+	DatabaseURL string     `name:"database-url" env:"DATABASE_URL" required:"" placeholder:"URL" help:"Postgres of the host, as postgres://user:password@host/database."`
+	LogLevel    slog.Level `name:"log-level" env:"DAYBOOK_LOG_LEVEL" default:"info" help:"Least severe messages to log: debug, info, warn or error."`
+	LogFormat   string     `name:"log-format" env:"DAYBOOK_LOG_FORMAT" enum:"text,json" default:"text" help:"Form of log lines: ${enum}."`
+
+	Run      runCmd      `cmd:"" default:"withargs" help:"Drain changes and rebuild runtimes until stopped (the default)."`
+	Migrate  migrateCmd  `cmd:"" help:"Create, update, inspect or remove the schema daybook."`
+	Attach   attachCmd   `cmd:"" help:"Put the triggers on the host's tables."`
+	Detach   detachCmd   `cmd:"" help:"Take the triggers off; from then on changes are not counted."`
+	Backfill backfillCmd `cmd:"" help:"Count everything that the host already has. Stop it and start it as you like."`
+	Rebuild  rebuildCmd  `cmd:"" help:"Ask for a rebuild of runtimes; running workers do it."`
+	Status   statusCmd   `cmd:"" help:"Show lag, queue, rebuilds and coverage."`
+}
+
+// env is what commands get besides their flags.
+type env struct {
+	ctx    context.Context
+	pool   *pgxpool.Pool
+	logger *slog.Logger
+	stdout *os.File
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func run(ctx context.Context, args []string, stdout *os.File, stderr io.Writer) int {
+	var c cli
+	exit := -1
+	parser := kong.Must(&c, kong.Name("worker"), kong.Description(description), kong.UsageOnError(),
+		kong.Writers(stdout, stderr), kong.Exit(func(code int) { exit = code }))
+	parsed, err := parser.Parse(args)
+	if exit >= 0 {
+		return exit // --help
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "worker: %v\nSee worker --help.\n", err)
+		return 2
+	}
+	if c.DatabaseURL == "" {
+		fmt.Fprintln(stderr, "worker: DATABASE_URL is empty: set it to the Postgres of the host, or use --database-url")
+		return 2
+	}
+	options := &slog.HandlerOptions{Level: c.LogLevel}
+	var handler slog.Handler = slog.NewTextHandler(stderr, options)
+	if c.LogFormat == "json" {
+		handler = slog.NewJSONHandler(stderr, options)
+	}
+	config, err := pgxpool.ParseConfig(c.DatabaseURL)
+	if err != nil {
+		// The error of ParseConfig shows the URL without its password.
+		fmt.Fprintf(stderr, "worker: DATABASE_URL: %v\n", err)
+		return 2
+	}
+	config.MaxConns = max(config.MaxConns, c.Run.connections())
+	if config.ConnConfig.RuntimeParams["application_name"] == "" {
+		config.ConnConfig.RuntimeParams["application_name"] = "daybook-worker"
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		fmt.Fprintf(stderr, "worker: %v\n", err)
+		return 1
+	}
+	defer pool.Close()
+	err = parsed.Run(&env{ctx: ctx, pool: pool, logger: slog.New(handler), stdout: stdout})
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
+		fmt.Fprintln(stderr, "worker: stopped")
+		return 130
+	default:
+		fmt.Fprintf(stderr, "worker: %v\n", err)
+		return 1
+	}
+}

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"daybook/jobs"
+	"daybook/migrations"
+)
+
+// stopTimeout bounds a stop as a whole: running jobs get 8 s of it, and what is left over is for rolling back.
+const stopTimeout = 20 * time.Second
+
+type runCmd struct {
+	Tick           time.Duration `env:"DAYBOOK_WORKER_TICK" default:"1s" help:"Time between two looks at the queue."`
+	DrainWorkers   int           `name:"drain-workers" env:"DAYBOOK_WORKER_DRAINS" default:"4" help:"Shards that this process drains at once."`
+	RebuildWorkers int           `name:"rebuild-workers" env:"DAYBOOK_WORKER_REBUILDS" default:"2" help:"Runtimes that this process rebuilds at once."`
+}
+
+// Validate is called by kong.
+func (c *runCmd) Validate() error {
+	if c.Tick < 100*time.Millisecond || c.Tick > time.Minute {
+		return fmt.Errorf("--tick must be from 100ms to 1m, not %s", c.Tick)
+	}
+	if c.DrainWorkers < 1 || c.DrainWorkers > 64 || c.RebuildWorkers < 1 || c.RebuildWorkers > 64 {
+		return fmt.Errorf("--drain-workers and --rebuild-workers must be from 1 to 64")
+	}
+	return nil
+}
+
+func (c *runCmd) connections() int32 {
+	return jobs.Config{DrainWorkers: c.DrainWorkers, RebuildWorkers: c.RebuildWorkers}.Connections()
+}
+
+// Run works until the context of e is done, then stops in an orderly way.
+func (c *runCmd) Run(e *env) error {
+	if err := migrations.CheckCurrent(e.ctx, e.pool); err != nil {
+		return err
+	}
+	fleet, err := jobs.New(jobs.Config{
+		Pool: e.pool, Logger: e.logger, Tick: c.Tick, DrainWorkers: c.DrainWorkers, RebuildWorkers: c.RebuildWorkers,
+	})
+	if err != nil {
+		return err
+	}
+	if err := fleet.Start(e.ctx); err != nil {
+		return err
+	}
+	e.logger.Info("worker started", slog.Duration("tick", c.Tick), slog.Int("drain_workers", c.DrainWorkers))
+	<-e.ctx.Done()
+	e.logger.Info("worker stopping")
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), stopTimeout)
+	defer cancel()
+	if err := fleet.Stop(ctx); err != nil {
+		return err
+	}
+	e.logger.Info("worker stopped")
+	return nil
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"daybook/migrations"
+)
+
+type migrateCmd struct {
+	Up     migrateUpCmd     `cmd:"" help:"Create the schema or bring it up to date, and put the triggers on. A no-op when there is nothing to do."`
+	Down   migrateDownCmd   `cmd:"" help:"Remove the schema with all rollups, and the triggers. The host stays as it was."`
+	Status migrateStatusCmd `cmd:"" help:"List the migrations and when they were applied."`
+}
+
+type migrateUpCmd struct{}
+
+// Run applies what is not applied.
+func (migrateUpCmd) Run(e *env) error {
+	applied, err := migrations.Up(e.ctx, e.pool)
+	for _, name := range applied {
+		fmt.Fprintln(e.stdout, "applied", name)
+	}
+	if err != nil {
+		return err
+	}
+	if len(applied) == 0 {
+		fmt.Fprintln(e.stdout, "up to date")
+		return nil
+	}
+	fmt.Fprintln(e.stdout, "Up to date. What the host had before is counted by: worker backfill")
+	return nil
+}
+
+type migrateDownCmd struct{}
+
+// Run removes everything.
+func (migrateDownCmd) Run(e *env) error {
+	if err := migrations.Down(e.ctx, e.pool); err != nil {
+		return err
+	}
+	fmt.Fprintln(e.stdout, "removed")
+	return nil
+}
+
+type migrateStatusCmd struct{}
+
+// Run lists the migrations; it fails when one is not applied.
+func (migrateStatusCmd) Run(e *env) error {
+	list, err := migrations.List(e.ctx, e.pool)
+	if err != nil {
+		return err
+	}
+	table := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+	for _, m := range list {
+		applied := "not applied"
+		if !m.AppliedAt.IsZero() {
+			applied = m.AppliedAt.UTC().Format(time.RFC3339)
+		}
+		fmt.Fprintf(table, "%s\t%s\n", m.Name, applied)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	return migrations.CheckCurrent(e.ctx, e.pool)
+}
+
+type attachCmd struct{}
+
+// Run puts the triggers on.
+func (attachCmd) Run(e *env) error {
+	if err := migrations.CheckCurrent(e.ctx, e.pool); err != nil {
+		return err
+	}
+	if err := migrations.Attach(e.ctx, e.pool); err != nil {
+		return err
+	}
+	fmt.Fprintln(e.stdout, "Triggers are on. What changed while they were off is counted by: worker backfill")
+	return nil
+}
+
+type detachCmd struct{}
+
+// Run takes the triggers off.
+func (detachCmd) Run(e *env) error {
+	if err := migrations.CheckCurrent(e.ctx, e.pool); err != nil {
+		return err
+	}
+	if err := migrations.Detach(e.ctx, e.pool); err != nil {
+		return err
+	}
+	fmt.Fprintln(e.stdout, "Triggers are off: changes are not counted until worker attach and worker backfill.")
+	return nil
+}

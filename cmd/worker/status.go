@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+	"text/tabwriter"
+
+	"daybook/migrations"
+	"daybook/queries"
+)
+
+// maxCounted bounds how long status looks at a queue that has grown large.
+const maxCounted = 1_000_000
+
+type statusCmd struct{}
+
+// Run prints what an operator asks first.
+func (statusCmd) Run(e *env) error {
+	if err := migrations.CheckCurrent(e.ctx, e.pool); err != nil {
+		return err
+	}
+	q := queries.New(e.pool)
+	lag, err := q.GetLag(e.ctx)
+	if err != nil {
+		return fmt.Errorf("get lag: %w", err)
+	}
+	status, err := q.GetStatus(e.ctx, maxCounted)
+	if err != nil {
+		return fmt.Errorf("get status: %w", err)
+	}
+	coverage, err := q.GetCoverage(e.ctx)
+	if err != nil {
+		return fmt.Errorf("get coverage: %w", err)
+	}
+	table := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(table, "lag\t%.1f s\n", lag)
+	fmt.Fprintf(table, "dirty entries\t%s\n", atMost(status.DirtyEntries))
+	fmt.Fprintf(table, "rebuilds pending\t%d (oldest %.1f s)\n", status.Rebuilds, status.OldestRebuildSeconds)
+	fmt.Fprintf(table, "quarantined tasks\t%d\n", status.Quarantined)
+	fmt.Fprintf(table, "zones unknown to Postgres\t%d (counted in UTC)\n", status.RejectedZones)
+	fmt.Fprintf(table, "triggers\t%s\n", triggers(coverage))
+	fmt.Fprintf(table, "backfill\t%s\n", backfill(coverage))
+	return table.Flush()
+}
+
+func atMost(n int64) string {
+	if n >= maxCounted {
+		return fmt.Sprintf("%d or more", n)
+	}
+	return fmt.Sprint(n)
+}
+
+func triggers(c queries.GetCoverageRow) string {
+	if c.Attached {
+		return "on since " + c.AttachedAt.Time.UTC().Format("2006-01-02 15:04:05 UTC")
+	}
+	return "OFF: changes are not counted; run worker attach, then worker backfill"
+}
+
+func backfill(c queries.GetCoverageRow) string {
+	switch {
+	case !c.ListedSinceAttached:
+		return "NEEDED: what the host had before the triggers were on is not counted; run worker backfill"
+	case !c.BackfillFinishedAt.Valid:
+		return fmt.Sprintf("UNFINISHED: %d of %d tasks; run worker backfill", c.TasksDone, c.BackfillTasks)
+	default:
+		return "complete since " + c.BackfillFinishedAt.Time.UTC().Format("2006-01-02 15:04:05 UTC")
+	}
+}

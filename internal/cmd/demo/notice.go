@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	demohost "daybook/internal/demo"
+)
+
+// A notice tells how to try the demo out.
+type notice struct {
+	base        string // of the api
+	token       string
+	host        demohost.Host
+	addrs       metricsEndpoints
+	databaseURL string
+	secretFile  string // empty when JWT_SECRET is set
+	givenURL    bool   // the user has the URL, so it is not shown: it may hold a password
+}
+
+func (n notice) String() string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	database := "'" + n.databaseURL + "'"
+	if n.givenURL {
+		database = `"$DATABASE_URL"`
+	}
+	first := n.host.Runtimes[0]
+
+	line("")
+	line("Daybook runs with a demo host.")
+	line("")
+	line("  api        %s", n.base)
+	line("  metrics    http://%s/metrics (api), http://%s/metrics and http://%s/metrics (workers)",
+		n.addrs.api, n.addrs.workers[0], n.addrs.workers[1])
+	line("  database   %s", database)
+	line("")
+	line("  runtime                               zone                 workspace  name")
+	for _, r := range n.host.Runtimes {
+		line("  %s  %-19s  %-9s  %s", r.ID, r.Timezone, r.Workspace, r.Name)
+	}
+	line("")
+	line("A token of the demo's owner, who sees both workspaces, and things to ask:")
+	line("")
+	line("export TOKEN=%s", n.token)
+	for _, path := range n.paths() {
+		line(`curl -H "Authorization: Bearer $TOKEN" '%s%s'`, n.base, path)
+	}
+	line("")
+	line("Others see less: user %s is a member of acme only,", n.host.Member)
+	line("user %s of no workspace. For their tokens:", n.host.Outsider)
+	line("")
+	token := "bin/api token --user " + n.host.Member
+	if n.secretFile != "" {
+		token = fmt.Sprintf(`JWT_SECRET="$(cat '%s')" %s`, n.secretFile, token)
+	}
+	line("%s", token)
+	line("")
+	line("Change a runtime's zone as the host would, then ask again: the days are cut anew at once.")
+	line("")
+	line(`psql %s -c "UPDATE agent_runtime SET timezone = 'Asia/Tokyo' WHERE id = '%s'"`, database, first.ID)
+	line("")
+	line("See how far the rollups are behind:")
+	line("")
+	line("DATABASE_URL=%s bin/worker status", database)
+	line("")
+	line("Kill a worker (kill -9) to see the other take over. Ctrl-C stops everything.")
+	line("")
+	return b.String()
+}
+
+// paths are what the curl lines ask for.
+func (n notice) paths() []string {
+	var paths []string
+	for i, r := range n.host.Runtimes {
+		if i == 0 || r.Workspace != n.host.Runtimes[i-1].Workspace {
+			paths = append(paths, "/api/runtimes/"+r.ID+"/usage?days=7")
+		}
+	}
+	return paths
+}
+
+// check asks what the first curl line asks, until that is answered, and returns the size of the answer.
+func (n notice) check(ctx context.Context) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, readyBound)
+	defer cancel()
+	for {
+		size, err := n.ask(ctx, n.paths()[0])
+		if err == nil {
+			return size, nil
+		}
+		select {
+		case <-ctx.Done():
+			return 0, fmt.Errorf("the first curl line is not answered: %w", err)
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
+
+func (n notice) ask(ctx context.Context, path string) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, n.base+path, nil)
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("Authorization", "Bearer "+n.token)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	body, err := io.ReadAll(res.Body)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("GET %s: %w", path, err)
+	case res.StatusCode != http.StatusOK:
+		return 0, fmt.Errorf("GET %s: %s: %.200s", path, res.Status, body)
+	case !json.Valid(body):
+		return 0, fmt.Errorf("GET %s: the answer is no JSON: %.200s", path, body)
+	}
+	return len(body), nil
+}
+
+// baseURL is where to reach an api that listens on addr.
+func baseURL(addr string) string { return "http://" + dialAddr(addr) }
+
+// dialAddr turns an address that stands for all of a machine's into one that can be dialled.
+func dialAddr(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}

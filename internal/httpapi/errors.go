@@ -1,0 +1,81 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+
+	"github.com/go-chi/chi/v5/middleware"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// apiError is an error that a client may see.
+type apiError struct {
+	status  int
+	message string
+}
+
+func (e *apiError) Error() string { return e.message }
+
+var (
+	errNotFound        = &apiError{http.StatusNotFound, "not found"}
+	errRuntimeNotFound = &apiError{http.StatusNotFound, "runtime not found"}
+	errMethod          = &apiError{http.StatusMethodNotAllowed, "method not allowed"}
+	errUnauthorized    = &apiError{http.StatusUnauthorized, "a valid bearer token is required"}
+	errUnavailable     = &apiError{http.StatusServiceUnavailable, "the database is not available; try again"}
+	errInternal        = &apiError{http.StatusInternalServerError, "internal error"}
+)
+
+func badRequest(message string) error { return &apiError{http.StatusBadRequest, message} }
+
+// statusOf is the one table from an error to what the client gets. Whatever is not made for clients becomes a 500 or, if the database
+// is away or too slow, a 503.
+func statusOf(err error) *apiError {
+	var known *apiError
+	if errors.As(err, &known) {
+		return known
+	}
+	var connect *pgconn.ConnectError
+	if errors.As(err, &connect) || pgconn.Timeout(err) || errors.Is(err, context.DeadlineExceeded) {
+		return errUnavailable
+	}
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		switch pgErr.Code {
+		case "57P01", "57P02", "57P03", "57014", "53300", "08006", "08003", "08001":
+			// Shutting down, starting up, cancelled, too many connections, connection lost.
+			return errUnavailable
+		default:
+			return errInternal
+		}
+	}
+	if pgconn.SafeToRetry(err) {
+		return errUnavailable
+	}
+	return errInternal
+}
+
+// errorBody is what every error looks like.
+type errorBody struct {
+	Error string `json:"error"`
+	// RequestID is given with errors of the server's, to be looked up in its log.
+	RequestID string `json:"request_id,omitempty"`
+}
+
+// fail answers with an error, and logs the cause of one that is the server's own.
+func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	e := statusOf(err)
+	body := errorBody{Error: e.message}
+	if e.status >= http.StatusInternalServerError {
+		body.RequestID = middleware.GetReqID(r.Context())
+		s.logger.ErrorContext(r.Context(), "request failed", slog.Any("error", err), requestID(r))
+	}
+	switch e.status {
+	case http.StatusUnauthorized:
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	case http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", "1")
+	}
+	writeJSON(w, e.status, body)
+}

@@ -1,0 +1,234 @@
+// Package jobs says what River runs, where and how often: which kinds of job there are, in which queues, how they are made
+// unique, and when they are tried again. The work itself is in package rollup.
+//
+// Nothing here rests on River's uniqueness or its leader for exclusion or freshness: a killed worker leaves its jobs
+// running in River's eyes for a long time. Exclusion comes from the advisory locks in rollup. Freshness comes from
+// every process ticking by itself, each tick with jobs of its own.
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/riverqueue/river/rivertype"
+
+	"daybook/migrations"
+	"daybook/queries"
+	"daybook/rollup"
+)
+
+// The queues are bulkheads: a burst of rebuilds cannot take the places of drains.
+const (
+	queueDrain   = "drain"
+	queueRebuild = "rebuild"
+)
+
+const (
+	// drainTimeout ends a drain that hangs. The next tick starts another.
+	drainTimeout = 30 * time.Second
+	// drainBudget is after how long a drain begins no further batch. The rest is for the next tick, so that no shard keeps a
+	// place for itself and a stop is quick.
+	drainBudget = 5 * time.Second
+	// rebuildTimeout is generous: a rebuild takes some seconds for a million usage rows.
+	rebuildTimeout = time.Hour
+	// rebuildRetry is how often a rebuild that is still requested gets another job. If one is at work the second ends at once.
+	rebuildRetry = 5 * time.Second
+	// maxRebuilds bounds the rebuild jobs of one tick.
+	maxRebuilds = 100
+	// outdatedEvery is the number of ticks between two searches for buckets in a zone that is no longer the host's.
+	outdatedEvery = 15
+	// softStop is how long a stop waits for running jobs before it cancels them. A cancelled job is rolled back whole.
+	softStop = 8 * time.Second
+)
+
+// Config configures a Fleet.
+type Config struct {
+	// Pool is where River's tables and the rollups are. It must allow Connections connections at least.
+	Pool *pgxpool.Pool
+	// Logger gets what River and the jobs have to say. Required.
+	Logger *slog.Logger
+	// Tick is the time between two looks at the queue. Default 1 s.
+	Tick time.Duration
+	// DrainWorkers is the number of shards that this process drains at once. Default 4.
+	DrainWorkers int
+	// RebuildWorkers is the number of runtimes that this process rebuilds at once. Default 2.
+	RebuildWorkers int
+}
+
+// Connections is the size of the pool that the configuration needs: one for each job that may run, and some for River's
+// listener, its completer and fetchers, and the tick.
+func (c Config) Connections() int32 {
+	c = c.withDefaults()
+	return int32(c.DrainWorkers + c.RebuildWorkers + 6) //nolint:gosec // Small numbers.
+}
+
+func (c Config) withDefaults() Config {
+	if c.Tick <= 0 {
+		c.Tick = time.Second
+	}
+	if c.DrainWorkers <= 0 {
+		c.DrainWorkers = 4
+	}
+	if c.RebuildWorkers <= 0 {
+		c.RebuildWorkers = 2
+	}
+	return c
+}
+
+// Fleet is one process's share of the work. Any number of them may run on one database.
+type Fleet struct {
+	config Config
+	client *river.Client[pgx.Tx]
+
+	// stopping is done when the fleet is to stop: drains begin no further batch.
+	stopping context.Context
+	stop     context.CancelFunc
+	ticking  sync.WaitGroup
+}
+
+// New returns a fleet that is not started yet.
+func New(config Config) (*Fleet, error) {
+	if config.Pool == nil || config.Logger == nil {
+		return nil, errors.New("jobs: Config needs Pool and Logger")
+	}
+	f := &Fleet{config: config.withDefaults()}
+	f.stopping, f.stop = context.WithCancel(context.Background())
+	workers := river.NewWorkers()
+	river.AddWorker(workers, &drainWorker{fleet: f})
+	river.AddWorker(workers, &expandWorker{fleet: f})
+	river.AddWorker(workers, &rebuildWorker{fleet: f})
+	client, err := river.NewClient(riverpgxv5.New(config.Pool), &river.Config{
+		Schema:  migrations.Schema,
+		Logger:  config.Logger,
+		Workers: workers,
+		Queues: map[string]river.QueueConfig{
+			queueDrain:   {MaxWorkers: f.config.DrainWorkers},
+			queueRebuild: {MaxWorkers: f.config.RebuildWorkers},
+		},
+		// Every tick adds rows; none is of use for long.
+		CompletedJobRetentionPeriod: time.Minute,
+		CancelledJobRetentionPeriod: time.Hour,
+		DiscardedJobRetentionPeriod: time.Hour,
+		SoftStopTimeout:             softStop,
+		RescueStuckJobsAfter:        rebuildTimeout + time.Minute,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make river client: %w", err)
+	}
+	f.client = client
+	return f, nil
+}
+
+// Start begins to tick and to work. It returns at once; Stop ends the work.
+func (f *Fleet) Start(ctx context.Context) error {
+	if err := f.client.Start(context.WithoutCancel(ctx)); err != nil {
+		return fmt.Errorf("start river: %w", err)
+	}
+	f.ticking.Go(f.tickUntilStopped)
+	return nil
+}
+
+// Stop ends the tick, lets running jobs finish for 8 s at most, and cancels those that are left; what they did is rolled back and
+// done again by another worker. ctx bounds the whole.
+func (f *Fleet) Stop(ctx context.Context) error {
+	f.stop()
+	f.ticking.Wait()
+	if err := f.client.Stop(ctx); err != nil {
+		return fmt.Errorf("stop river: %w", err)
+	}
+	return nil
+}
+
+func (f *Fleet) tickUntilStopped() {
+	ticker := time.NewTicker(f.config.Tick)
+	defer ticker.Stop()
+	for n := 0; ; n++ {
+		if err := f.tick(f.stopping, n%outdatedEvery == 0); err != nil && f.stopping.Err() == nil {
+			f.config.Logger.Error("tick failed; trying again", slog.Any("error", err))
+		}
+		select {
+		case <-f.stopping.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// tick looks at what there is to do and inserts a job for each piece of it.
+func (f *Fleet) tick(ctx context.Context, searchOutdated bool) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*f.config.Tick)
+	defer cancel()
+	q := queries.New(f.config.Pool)
+	if searchOutdated {
+		if _, err := q.RequestOutdatedRebuilds(ctx); err != nil {
+			return fmt.Errorf("request outdated rebuilds: %w", err)
+		}
+	}
+	scopes, err := q.HasDirtyScopes(ctx)
+	if err != nil {
+		return fmt.Errorf("look for dirty scopes: %w", err)
+	}
+	jobs, err := f.drainJobs(ctx)
+	if err != nil {
+		return err
+	}
+	if scopes.Found {
+		jobs = append(jobs, river.InsertManyParams{Args: ExpandArgs{Tick: scopes.Tick}})
+	}
+	rebuilds, err := q.ListRequestedRebuilds(ctx, queries.ListRequestedRebuildsParams{
+		RetrySeconds: int32(rebuildRetry.Seconds()), MaxRuntimes: maxRebuilds,
+	})
+	if err != nil {
+		return fmt.Errorf("list requested rebuilds: %w", err)
+	}
+	for _, r := range rebuilds {
+		jobs = append(jobs, river.InsertManyParams{
+			Args: RebuildArgs{RuntimeID: r.RuntimeID.String(), Revision: r.Revision, Attempt: r.Attempt},
+		})
+	}
+	if len(jobs) == 0 {
+		return nil
+	}
+	if _, err := f.client.InsertMany(ctx, jobs); err != nil {
+		return fmt.Errorf("insert jobs: %w", err)
+	}
+	return nil
+}
+
+// drainJobs returns a drain for each shard that has entries.
+func (f *Fleet) drainJobs(ctx context.Context) ([]river.InsertManyParams, error) {
+	shards, err := queries.New(f.config.Pool).ListDirtyShards(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list dirty shards: %w", err)
+	}
+	var jobs []river.InsertManyParams
+	for _, s := range shards {
+		jobs = append(jobs, river.InsertManyParams{Args: DrainArgs{Shard: s.Shard, Tick: s.Tick}})
+	}
+	return jobs, nil
+}
+
+// insertOpts are those of every kind: tried once, since the next tick is the retry; and unique by args, so that the ticks of
+// several processes in one second make one job. The states are all of them, finished ones too: a job of a tick that has been
+// done is not done again.
+func insertOpts(queue string) river.InsertOpts {
+	return river.InsertOpts{
+		Queue:       queue,
+		MaxAttempts: 1,
+		UniqueOpts:  river.UniqueOpts{ByArgs: true, ByState: rivertype.JobStates()},
+	}
+}
+
+// reportZone tells an operator about a zone that counts as UTC.
+func (f *Fleet) reportZone(z rollup.RejectedZone) {
+	f.config.Logger.Warn("time zone unknown to Postgres; counting in UTC",
+		slog.String("runtime_id", z.RuntimeID.String()), slog.String("timezone", z.Timezone))
+}

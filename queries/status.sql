@@ -1,0 +1,16 @@
+-- name: GetLag :one
+-- The age in seconds of the oldest committed change that no rollup counts yet, by the database's clock; 0 if there is none.
+-- The first entry of each shard is the oldest to within the moments in which two transactions took their numbers.
+SELECT coalesce(greatest(extract(epoch FROM clock_timestamp() - least(
+    (SELECT min(first.enqueued_at)
+     FROM generate_series(0, daybook.shard_count() - 1) AS s (shard)
+     CROSS JOIN LATERAL (
+         SELECT d.enqueued_at FROM daybook.task_usage_daily_dirty d WHERE d.shard = s.shard ORDER BY d.id LIMIT 1) first),
+    (SELECT min(enqueued_at) FROM daybook.dirty_scope))), 0), 0)::float8 AS seconds;
+
+-- name: GetStatus :one
+SELECT (SELECT count(*) FROM (SELECT FROM daybook.task_usage_daily_dirty LIMIT @max_count) capped) AS dirty_entries,
+    (SELECT count(DISTINCT runtime_id) FROM daybook.runtime_rebuild) AS rebuilds,
+    coalesce((SELECT extract(epoch FROM clock_timestamp() - min(requested_at)) FROM daybook.runtime_rebuild), 0)::float8 AS oldest_rebuild_seconds,
+    (SELECT count(*) FROM daybook.task_usage_daily_quarantine) AS quarantined,
+    (SELECT count(*) FROM daybook.runtime_rollup WHERE timezone <> host_timezone) AS rejected_zones;

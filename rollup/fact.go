@@ -1,0 +1,259 @@
+package rollup
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"daybook/queries"
+)
+
+// dimensions are what a task has in common with all of its usage. Any but agent may be null.
+type dimensions struct {
+	workspace, runtime, agent, project pgtype.UUID
+}
+
+// usageFact is one usage row of a task. Facts are compared with ==, which holds because all of them are scanned alike.
+type usageFact struct {
+	dimensions
+	provider, model                      string
+	input, output, cacheRead, cacheWrite int64
+	created                              pgtype.Timestamptz
+	localDate                            pgtype.Date // in the zone of the runtime's buckets; null without a runtime
+	localHour                            int16
+	utcDate                              pgtype.Date
+}
+
+// taskFact is a task that was started.
+type taskFact struct {
+	dimensions
+	started       pgtype.Timestamptz
+	startedHour   int16              // in the zone of the runtime's buckets
+	completed     pgtype.Timestamptz // of completed and failed tasks
+	completedDate pgtype.Date        // UTC
+	microseconds  int64              // from start to completion
+	failed        bool
+}
+
+// taskState is all that one task contributes to buckets. The zero value contributes nothing.
+type taskState struct {
+	started taskFact // its started is null if the task was not started
+	usage   []usageFact
+}
+
+// ledger holds the state of some tasks as they are counted (before) and as the source has them (after).
+type ledger struct {
+	before, after map[pgtype.UUID]*taskState
+	// zones holds the zone that the local columns of each runtime were computed in: empty if the runtime has none yet, or
+	// a rebuild changed it between two reads.
+	zones map[pgtype.UUID]string
+}
+
+// readLedger reads the tasks' facts and then the source. The caller holds the shard of every task, so the facts stay as they are.
+func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*ledger, error) {
+	l := &ledger{
+		before: make(map[pgtype.UUID]*taskState),
+		after:  make(map[pgtype.UUID]*taskState, len(tasks)),
+		zones:  make(map[pgtype.UUID]string),
+	}
+	usage, err := q.ListUsageFacts(ctx, tasks)
+	if err != nil {
+		return nil, fmt.Errorf("list usage facts: %w", err)
+	}
+	for i := range usage {
+		r := &usage[i]
+		l.noteZone(r.RuntimeID, r.Timezone)
+		state := stateOf(l.before, r.TaskID)
+		state.usage = append(state.usage, usageFact{
+			dimensions: dimensions{r.WorkspaceID, r.RuntimeID, r.AgentID, r.ProjectID},
+			provider:   r.Provider, model: r.Model,
+			input: r.InputTokens, output: r.OutputTokens, cacheRead: r.CacheReadTokens, cacheWrite: r.CacheWriteTokens,
+			created: r.CreatedAt, localDate: r.LocalDate, localHour: r.LocalHour, utcDate: r.UtcDate,
+		})
+	}
+	started, err := q.ListTaskFacts(ctx, tasks)
+	if err != nil {
+		return nil, fmt.Errorf("list task facts: %w", err)
+	}
+	for i := range started {
+		r := &started[i]
+		l.noteZone(r.RuntimeID, r.Timezone)
+		stateOf(l.before, r.TaskID).started = taskFact{
+			dimensions: dimensions{r.WorkspaceID, r.RuntimeID, r.AgentID, r.ProjectID},
+			started:    r.StartedAt, startedHour: r.StartedHour,
+			completed: r.CompletedAt, completedDate: r.CompletedDate, microseconds: r.Microseconds, failed: r.Failed,
+		}
+	}
+	source, err := q.ListSource(ctx, tasks)
+	if err != nil {
+		return nil, fmt.Errorf("list source: %w", err)
+	}
+	for i := range source {
+		r := &source[i]
+		l.noteZone(r.RuntimeID, r.Timezone)
+		state := stateOf(l.after, r.TaskID)
+		dims := dimensions{r.WorkspaceID, r.RuntimeID, r.AgentID, r.ProjectID}
+		if r.StartedAt.Valid {
+			state.started = taskFact{
+				dimensions: dims,
+				started:    r.StartedAt, startedHour: r.StartedHour,
+				completed: r.CompletedAt, completedDate: r.CompletedDate, microseconds: r.Microseconds, failed: r.Failed,
+			}
+		}
+		if r.Provider.Valid {
+			state.usage = append(state.usage, usageFact{
+				dimensions: dims,
+				provider:   r.Provider.String, model: r.Model.String,
+				input: r.InputTokens, output: r.OutputTokens, cacheRead: r.CacheReadTokens, cacheWrite: r.CacheWriteTokens,
+				created: r.CreatedAt, localDate: r.LocalDate, localHour: r.LocalHour, utcDate: r.UtcDate,
+			})
+		}
+	}
+	return l, nil
+}
+
+func (l *ledger) noteZone(runtime pgtype.UUID, zone pgtype.Text) {
+	if !runtime.Valid {
+		return
+	}
+	if seen, ok := l.zones[runtime]; ok && seen != zone.String {
+		l.zones[runtime] = ""
+		return
+	}
+	l.zones[runtime] = zone.String
+}
+
+// withoutZone lists the runtimes that are counted for the first time.
+func (l *ledger) withoutZone() []pgtype.UUID {
+	var runtimes []pgtype.UUID
+	for runtime, zone := range l.zones {
+		if zone == "" {
+			runtimes = append(runtimes, runtime)
+		}
+	}
+	return runtimes
+}
+
+// runtimesOf calls yield for each runtime whose buckets the task is in or belongs to; a runtime may come twice.
+func (l *ledger) runtimesOf(task pgtype.UUID, yield func(pgtype.UUID)) {
+	for _, state := range [...]*taskState{l.before[task], l.after[task]} {
+		if state == nil {
+			continue
+		}
+		if state.started.runtime.Valid {
+			yield(state.started.runtime)
+		}
+		// A task's usage is all of one runtime.
+		if len(state.usage) > 0 && state.usage[0].runtime.Valid {
+			yield(state.usage[0].runtime)
+		}
+	}
+}
+
+// writeFacts makes the facts of the tasks those of the source, and writes only what differs.
+func (l *ledger) writeFacts(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) error {
+	var (
+		put         queries.PutUsageFactsParams
+		gone        queries.DeleteUsageFactsParams
+		putTasks    queries.PutTaskFactsParams
+		deleteTasks []pgtype.UUID
+		nothing     taskState
+	)
+	for _, task := range tasks {
+		before, after := l.before[task], l.after[task]
+		if before == nil {
+			before = &nothing
+		}
+		if after == nil {
+			after = &nothing
+		}
+		for i := range after.usage {
+			if f := &after.usage[i]; !before.has(f) {
+				put.TaskIds = append(put.TaskIds, task)
+				put.Providers = append(put.Providers, f.provider)
+				put.Models = append(put.Models, f.model)
+				put.WorkspaceIds = append(put.WorkspaceIds, f.workspace)
+				put.RuntimeIds = append(put.RuntimeIds, f.runtime)
+				put.AgentIds = append(put.AgentIds, f.agent)
+				put.ProjectIds = append(put.ProjectIds, f.project)
+				put.InputTokens = append(put.InputTokens, f.input)
+				put.OutputTokens = append(put.OutputTokens, f.output)
+				put.CacheReadTokens = append(put.CacheReadTokens, f.cacheRead)
+				put.CacheWriteTokens = append(put.CacheWriteTokens, f.cacheWrite)
+				put.CreatedAts = append(put.CreatedAts, f.created)
+			}
+		}
+		for i := range before.usage {
+			if f := &before.usage[i]; !after.names(f) {
+				gone.TaskIds = append(gone.TaskIds, task)
+				gone.Providers = append(gone.Providers, f.provider)
+				gone.Models = append(gone.Models, f.model)
+			}
+		}
+		switch f := &after.started; {
+		case *f == before.started:
+		case f.started.Valid:
+			putTasks.TaskIds = append(putTasks.TaskIds, task)
+			putTasks.WorkspaceIds = append(putTasks.WorkspaceIds, f.workspace)
+			putTasks.RuntimeIds = append(putTasks.RuntimeIds, f.runtime)
+			putTasks.AgentIds = append(putTasks.AgentIds, f.agent)
+			putTasks.ProjectIds = append(putTasks.ProjectIds, f.project)
+			putTasks.StartedAts = append(putTasks.StartedAts, f.started)
+			putTasks.CompletedAts = append(putTasks.CompletedAts, f.completed)
+			putTasks.Failed = append(putTasks.Failed, f.failed)
+		default:
+			deleteTasks = append(deleteTasks, task)
+		}
+	}
+	if len(gone.TaskIds) > 0 {
+		if err := q.DeleteUsageFacts(ctx, gone); err != nil {
+			return fmt.Errorf("delete usage facts: %w", err)
+		}
+	}
+	if len(put.TaskIds) > 0 {
+		if err := q.PutUsageFacts(ctx, put); err != nil {
+			return fmt.Errorf("put usage facts: %w", err)
+		}
+	}
+	if len(deleteTasks) > 0 {
+		if err := q.DeleteTaskFacts(ctx, deleteTasks); err != nil {
+			return fmt.Errorf("delete task facts: %w", err)
+		}
+	}
+	if len(putTasks.TaskIds) > 0 {
+		if err := q.PutTaskFacts(ctx, putTasks); err != nil {
+			return fmt.Errorf("put task facts: %w", err)
+		}
+	}
+	return nil
+}
+
+// has tells whether the state holds exactly this fact.
+func (s *taskState) has(f *usageFact) bool {
+	for i := range s.usage {
+		if s.usage[i] == *f {
+			return true
+		}
+	}
+	return false
+}
+
+// names tells whether the state holds a fact of this provider and model.
+func (s *taskState) names(f *usageFact) bool {
+	for i := range s.usage {
+		if s.usage[i].provider == f.provider && s.usage[i].model == f.model {
+			return true
+		}
+	}
+	return false
+}
+
+func stateOf(states map[pgtype.UUID]*taskState, task pgtype.UUID) *taskState {
+	s := states[task]
+	if s == nil {
+		s = new(taskState)
+		states[task] = s
+	}
+	return s
+}
