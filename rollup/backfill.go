@@ -18,8 +18,8 @@ const (
 	// backfillLanes is the number of transactions at work at once. Each holds its share of the shards.
 	backfillLanes = 2
 	// backfillBatch is the number of tasks of one transaction. It is larger than a drain's because neighbours in the list share
-	// buckets; but the drains of the lane's shards wait for it, so it takes less than a second.
-	backfillBatch = 8000
+	// buckets; but the drains of the lane's shards wait for it, so it takes about a second.
+	backfillBatch = 12000
 )
 
 // ErrNotAttached is returned by Backfill when triggers are missing: changes made meanwhile would be lost.

@@ -22,6 +22,9 @@ import (
 	"daybook/migrations"
 )
 
+// maxConns is enough for a handful of writers and workers at once.
+const maxConns = 24
+
 // New returns a database with the demo host's schema and Daybook's, triggers attached, and no rows.
 func New(tb testing.TB) *pgxpool.Pool {
 	tb.Helper()
@@ -72,6 +75,7 @@ func connect(tb testing.TB, url string, configure ...func(*pgxpool.Config)) *pgx
 	if err != nil {
 		tb.Fatal(err)
 	}
+	config.MaxConns = maxConns
 	for _, c := range configure {
 		c(config)
 	}

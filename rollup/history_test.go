@@ -1,0 +1,281 @@
+package rollup_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"daybook/internal/history"
+	"daybook/internal/testdb"
+	"daybook/queries"
+	"daybook/rollup"
+)
+
+// seedOf returns the seed of a test: DAYBOOK_SEED to play a failure again, else a new one. It is printed if the test fails.
+func seedOf(t *testing.T) uint64 {
+	t.Helper()
+	seed := rand.Uint64()
+	if s := os.Getenv("DAYBOOK_SEED"); s != "" {
+		var err error
+		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatalf("DAYBOOK_SEED: %v", err)
+		}
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("play it again with DAYBOOK_SEED=%d", seed)
+		}
+	})
+	return seed
+}
+
+// play writes a random history while drains, rebuilds and a backfill run beside it on db, and returns when nothing is left to do.
+func play(ctx context.Context, pool *pgxpool.Pool, db rollup.DB, config history.Config) error {
+	group, groupCtx := errgroup.WithContext(ctx)
+	var over atomic.Bool
+	group.Go(func() error {
+		defer over.Store(true)
+		return history.Play(groupCtx, pool, config)
+	})
+	for worker := range uint64(4) {
+		random := rand.New(rand.NewPCG(config.Seed, 1000+worker))
+		group.Go(func() error {
+			for !over.Load() {
+				if err := work(groupCtx, pool, db, int16(random.IntN(16))); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	group.Go(func() error { return rollup.Backfill(groupCtx, db, rollup.BackfillConfig{}) })
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	for range 100 {
+		pending, err := history.Pending(ctx, pool)
+		if err != nil || !pending {
+			return err
+		}
+		for shard := range int16(16) {
+			if err := work(ctx, pool, db, shard); err != nil {
+				return err
+			}
+		}
+	}
+	return errors.New("the queue does not become empty")
+}
+
+// work does a little of all that workers do.
+func work(ctx context.Context, pool *pgxpool.Pool, db rollup.DB, shard int16) error {
+	if _, err := rollup.ExpandScopes(ctx, pool); err != nil {
+		return err
+	}
+	if _, err := rollup.Drain(ctx, db, shard, nil); err != nil {
+		return err
+	}
+	q := queries.New(pool)
+	if _, err := q.RequestOutdatedRebuilds(ctx); err != nil {
+		return err
+	}
+	rebuilds, err := q.ListRequestedRebuilds(ctx, queries.ListRequestedRebuildsParams{RetrySeconds: 1, MaxRuntimes: 2})
+	if err != nil {
+		return err
+	}
+	for _, r := range rebuilds {
+		if _, err := rollup.Rebuild(ctx, db, r.RuntimeID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func TestRandomHistoryIsCountedExactly(t *testing.T) {
+	t.Parallel()
+	for range 3 {
+		t.Run("history", func(t *testing.T) {
+			t.Parallel()
+			seed := seedOf(t)
+			pool := testdb.New(t)
+			if err := play(t.Context(), pool, pool, history.Config{Seed: seed}); err != nil {
+				t.Fatal(err)
+			}
+			testdb.RequireExact(t, pool)
+		})
+	}
+}
+
+// mutant is a mistake that somebody could make in the drain, made on purpose.
+type mutant struct {
+	name string
+	// schema changes the database first.
+	schema string
+	// rewrite maps the name of a query to a function on its text.
+	rewrite map[string]func(string) string
+	// early names the queries that read a snapshot from before the shard was locked.
+	early []string
+}
+
+var mutants = []mutant{{
+	name:  "claim and recompute in one statement",
+	early: []string{"ClaimDirtyTasks", "ListUsageFacts", "ListTaskFacts", "ListSource"},
+}, {
+	name:   "acknowledge by time of the transaction",
+	schema: `ALTER TABLE daybook.task_usage_daily_dirty ALTER enqueued_at SET DEFAULT now()`,
+	rewrite: map[string]func(string) string{
+		"DeleteDirtyEntries": replaceWith(`DELETE FROM daybook.task_usage_daily_dirty WHERE shard = $1 AND enqueued_at <= (
+			SELECT max(enqueued_at) FROM daybook.task_usage_daily_dirty WHERE shard = $1 AND id = ANY($2::bigint[]))`),
+	},
+}, {
+	name: "read the zone from the runtime in a drain",
+	rewrite: map[string]func(string) string{
+		"ListUsageFacts":   hostZone,
+		"ListTaskFacts":    hostZone,
+		"ListSource":       hostZone,
+		"ListRuntimeZones": hostZone,
+	},
+}, {
+	name: "no shard lock",
+	rewrite: map[string]func(string) string{
+		"TryLockShard": replaceWith(`SELECT $1::integer IS NOT NULL OR $2::integer IS NOT NULL`),
+		"LockShards":   replaceWith(`SELECT $1::integer, $2::integer[]`),
+	},
+}, {
+	name: "no runtime lock",
+	rewrite: map[string]func(string) string{
+		"TryLockRuntimes": replaceWith(`SELECT r.runtime_id, $1::integer IS NOT NULL FROM unnest($2::uuid[]) AS r (runtime_id)`),
+		// Otherwise the check of the zone would save it.
+		"ListRuntimeZones": hostZone,
+		"ListSource":       hostZone,
+	},
+}}
+
+// A test of the test above: it must find every classic mistake.
+func TestRandomHistoryFindsMistakes(t *testing.T) {
+	t.Parallel()
+	const rounds = 40
+	for _, m := range mutants {
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			seed := seedOf(t)
+			pool := testdb.New(t)
+			if _, err := pool.Exec(t.Context(), m.schema); err != nil {
+				t.Fatal(err)
+			}
+			for round := range uint64(rounds) {
+				// The mistake may also show as an error: of a deadlock, or of a bucket that is there twice.
+				if err := play(t.Context(), pool, mutantDB{pool, &m}, history.Config{Seed: seed + round, Transactions: 100}); err != nil {
+					t.Logf("found in round %d: %v", round+1, err)
+					return
+				}
+				differences, err := testdb.Differences(t.Context(), pool)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(differences) > 0 {
+					t.Logf("found in round %d: %s", round+1, differences[0])
+					return
+				}
+			}
+			t.Fatalf("%d histories did not find it", rounds)
+		})
+	}
+}
+
+func replaceWith(sql string) func(string) string { return func(string) string { return sql } }
+
+var rollupZone = regexp.MustCompile(`daybook\.runtime_rollup\b( r\b)?`)
+
+func hostZone(sql string) string {
+	return rollupZone.ReplaceAllString(sql,
+		`(SELECT x.runtime_id, daybook.effective_zone(h.timezone) AS timezone
+			FROM daybook.runtime_rollup x LEFT JOIN public.agent_runtime h ON h.id = x.runtime_id) r`)
+}
+
+// mutantDB makes a mutant's mistake in every transaction.
+type mutantDB struct {
+	pool   *pgxpool.Pool
+	mutant *mutant
+}
+
+func (db mutantDB) Begin(ctx context.Context) (pgx.Tx, error) {
+	tx, err := db.pool.Begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	m := &mutantTx{Tx: tx, mutant: db.mutant}
+	if len(db.mutant.early) > 0 {
+		m.snapshot, err = db.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
+		if err == nil {
+			// The first statement takes the snapshot. The rest makes it likely that something commits before the lock is taken.
+			_, err = m.snapshot.Exec(ctx, `SELECT pg_sleep(0.005)`)
+		}
+	}
+	return m, err
+}
+
+type mutantTx struct {
+	pgx.Tx
+	mutant   *mutant
+	snapshot pgx.Tx
+}
+
+var queryName = regexp.MustCompile(`^-- name: (\w+)`)
+
+func (tx *mutantTx) mutate(sql string) (pgx.Tx, string) {
+	match := queryName.FindStringSubmatch(strings.TrimSpace(sql))
+	if match == nil {
+		return tx.Tx, sql
+	}
+	for _, name := range tx.mutant.early {
+		if name == match[1] {
+			return tx.snapshot, sql
+		}
+	}
+	if rewrite := tx.mutant.rewrite[match[1]]; rewrite != nil {
+		sql = rewrite(sql)
+	}
+	return tx.Tx, sql
+}
+
+func (tx *mutantTx) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	on, sql := tx.mutate(sql)
+	return on.Exec(ctx, sql, args...)
+}
+
+func (tx *mutantTx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	on, sql := tx.mutate(sql)
+	return on.Query(ctx, sql, args...)
+}
+
+func (tx *mutantTx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	on, sql := tx.mutate(sql)
+	return on.QueryRow(ctx, sql, args...)
+}
+
+func (tx *mutantTx) Commit(ctx context.Context) error {
+	if tx.snapshot != nil {
+		if err := tx.snapshot.Rollback(ctx); err != nil {
+			return err
+		}
+	}
+	return tx.Tx.Commit(ctx)
+}
+
+func (tx *mutantTx) Rollback(ctx context.Context) error {
+	if tx.snapshot != nil {
+		tx.snapshot.Rollback(ctx) //nolint:errcheck // It reads only.
+	}
+	return tx.Tx.Rollback(ctx)
+}
