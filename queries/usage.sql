@@ -11,7 +11,8 @@ WITH runtime AS (
     LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = h.id
     CROSS JOIN LATERAL (SELECT coalesce(r.host_timezone = h.timezone, false) AS built) zone
     WHERE h.id = @runtime_id
-), bounds AS (
+), bounds AS MATERIALIZED (
+    -- Else the zone would be worked out again for every row.
     SELECT runtime.*, (now() AT TIME ZONE runtime.timezone)::date - @days::integer AS since FROM runtime
 )
 SELECT bounds.timezone::text AS timezone, bounds.built::boolean AS built,
@@ -25,12 +26,13 @@ LEFT JOIN LATERAL (
     FROM daybook.task_usage_daily b
     WHERE bounds.built AND b.runtime_id = bounds.id AND b.bucket_date >= bounds.since
     UNION ALL
-    -- The bound on created_at is for the index. Two days spare are more than any zone's clocks have ever jumped.
+    -- The bound on created_at is for the index. It is in the same zone, since Postgres takes zones that are days from UTC. Two days
+    -- spare are more than any zone's clocks have ever jumped.
     SELECT (f.created_at AT TIME ZONE bounds.timezone)::date AS bucket_date, f.provider, f.model,
         sum(f.input_tokens)::bigint, sum(f.output_tokens)::bigint, sum(f.cache_read_tokens)::bigint, sum(f.cache_write_tokens)::bigint
     FROM daybook.task_usage_fact f
     WHERE NOT bounds.built AND f.runtime_id = bounds.id
-      AND f.created_at >= (bounds.since - 2)::timestamp AT TIME ZONE 'UTC'
+      AND f.created_at >= (bounds.since - 2)::timestamp AT TIME ZONE bounds.timezone
       AND (f.created_at AT TIME ZONE bounds.timezone)::date >= bounds.since
     GROUP BY 1, 2, 3
 ) usage ON true

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,6 +40,8 @@ type Config struct {
 	// Start is where the days of the history begin; they span two weeks. Default 2025-10-20, so that most zones change
 	// their clocks in it.
 	Start time.Time
+	// KeepOthers leaves out TRUNCATE, which would take the rest of the host with it.
+	KeepOthers bool
 }
 
 // zones has half-hour and 45-minute zones, two that change their clocks at midnight, one whose clocks change by half an hour,
@@ -85,6 +88,9 @@ func Play(ctx context.Context, pool *pgxpool.Pool, config Config) error {
 	operations, err := parseOperations(opsSQL)
 	if err != nil {
 		return err
+	}
+	if config.KeepOthers {
+		operations = slices.DeleteFunc(operations, func(op operation) bool { return strings.HasPrefix(op.sql, "TRUNCATE") })
 	}
 	w := newWorld()
 	_, err = pool.Exec(ctx, populateSQL, pgx.NamedArgs{

@@ -6,10 +6,13 @@ package httpapi
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
+	"regexp"
+	"runtime/debug"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -21,6 +24,8 @@ import (
 
 // requestTimeout bounds a request, its wait for a connection too, so that a database that is away gives 503 in time.
 const requestTimeout = 2500 * time.Millisecond
+
+var plainID = regexp.MustCompile(`^[0-9A-Za-z._-]{1,64}$`)
 
 // Config configures the API.
 type Config struct {
@@ -49,9 +54,9 @@ func New(config Config) (http.Handler, error) {
 	}
 	s := &server{pool: config.Pool, logger: config.Logger, tokens: tokens}
 	r := chi.NewRouter()
-	r.Use(middleware.RequestID, s.logRequests, s.recoverPanics, limitTime)
+	r.Use(identify, s.logRequests, s.recoverPanics, limitTime)
 	r.NotFound(func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, errNotFound) })
-	r.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, errMethod) })
+	r.MethodNotAllowed(s.methodNotAllowed)
 
 	r.Get("/healthz", s.health)
 	r.Get("/readyz", s.ready)
@@ -69,6 +74,17 @@ func (s *server) handle(f func(http.ResponseWriter, *http.Request) error) http.H
 			s.fail(w, r, err)
 		}
 	}
+}
+
+// methodNotAllowed answers 405 with the methods that the path has, as RFC 9110 asks.
+func (s *server) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
+	routes := chi.RouteContext(r.Context()).Routes
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+		if routes.Match(chi.NewRouteContext(), method, r.URL.EscapedPath()) {
+			w.Header().Add("Allow", method)
+		}
+	}
+	s.fail(w, r, errMethod)
 }
 
 // health says that the process is alive.
@@ -97,7 +113,8 @@ func (s *server) recoverPanics(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
 			if p := recover(); p != nil {
-				s.logger.ErrorContext(r.Context(), "panic", slog.Any("panic", p), requestID(r))
+				s.logger.ErrorContext(r.Context(), "panic", slog.Any("panic", p),
+					slog.String("stack", string(debug.Stack())), requestID(r))
 				s.fail(w, r, errInternal)
 			}
 		}()
@@ -116,6 +133,18 @@ func (s *server) logRequests(next http.Handler) http.Handler {
 			slog.Int("status", ww.Status()),
 			slog.Duration("duration", time.Since(start)),
 			requestID(r))
+	})
+}
+
+// identify gives each request an id for its log lines and its error: the caller's, if it is short and plain, else a new one.
+// Those of chi's own middleware begin with the name of the machine.
+func identify(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := r.Header.Get(middleware.RequestIDHeader)
+		if !plainID.MatchString(id) {
+			id = rand.Text()
+		}
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), middleware.RequestIDKey, id)))
 	})
 }
 

@@ -3,11 +3,14 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
+	"net"
 	"net/http"
 
 	"github.com/go-chi/chi/v5/middleware"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/puddle/v2"
 )
 
 // apiError is an error that a client may see.
@@ -36,24 +39,38 @@ func statusOf(err error) *apiError {
 	if errors.As(err, &known) {
 		return known
 	}
-	var connect *pgconn.ConnectError
-	if errors.As(err, &connect) || pgconn.Timeout(err) || errors.Is(err, context.DeadlineExceeded) {
-		return errUnavailable
-	}
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) {
-		switch pgErr.Code {
-		case "57P01", "57P02", "57P03", "57014", "53300", "08006", "08003", "08001":
-			// Shutting down, starting up, cancelled, too many connections, connection lost.
-			return errUnavailable
-		default:
-			return errInternal
-		}
-	}
-	if pgconn.SafeToRetry(err) {
+	if isAway(err) {
 		return errUnavailable
 	}
 	return errInternal
+}
+
+// isAway tells whether the database cannot be reached, went away during a statement, or is too slow or too busy.
+func isAway(err error) bool {
+	var connect *pgconn.ConnectError
+	if errors.As(err, &connect) {
+		return true
+	}
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		switch pgErr.Code[:min(2, len(pgErr.Code))] {
+		case "08", "53", "57":
+			// Connection lost; out of connections or of other resources; shutting down, starting up or cancelled.
+			return true
+		default:
+			// 40001 is also how a standby cancels what is in the way of its recovery.
+			return pgErr.Code == "40001"
+		}
+	}
+	for _, lost := range []error{
+		context.DeadlineExceeded, context.Canceled, io.EOF, io.ErrUnexpectedEOF, puddle.ErrClosedPool,
+	} {
+		if errors.Is(err, lost) {
+			return true
+		}
+	}
+	var network net.Error
+	return errors.As(err, &network) || pgconn.Timeout(err) || pgconn.SafeToRetry(err)
 }
 
 // errorBody is what every error looks like.

@@ -1,0 +1,170 @@
+package rollup_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"daybook/internal/history"
+	"daybook/internal/testdb"
+	"daybook/queries"
+	"daybook/rollup"
+)
+
+// host is a small host: one workspace, project, issue, runtime and agent.
+type host struct {
+	t                                         *testing.T
+	pool                                      *pgxpool.Pool
+	workspace, project, issue, runtime, agent pgtype.UUID
+}
+
+// setup returns a host whose runtime is in the given zone.
+func setup(t *testing.T, zone string) *host {
+	t.Helper()
+	h := &host{t: t, pool: testdb.New(t)}
+	h.workspace = h.id(`INSERT INTO public.workspace (slug) VALUES ('acme') RETURNING id`)
+	h.project = h.id(`INSERT INTO public.project (workspace_id) VALUES ($1) RETURNING id`, h.workspace)
+	h.issue = h.id(`INSERT INTO public.issue (workspace_id, project_id) VALUES ($1, $2) RETURNING id`, h.workspace, h.project)
+	h.runtime = h.newRuntime(zone)
+	h.agent = h.id(`INSERT INTO public.agent (workspace_id, runtime_id) VALUES ($1, $2) RETURNING id`, h.workspace, h.runtime)
+	return h
+}
+
+// querier is a pool or a transaction.
+type querier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+func idOn(t *testing.T, q querier, sql string, args ...any) pgtype.UUID {
+	t.Helper()
+	return scalar[pgtype.UUID](t, q, sql, args...)
+}
+
+func scalar[T any](t *testing.T, q querier, sql string, args ...any) T {
+	t.Helper()
+	var v T
+	if err := q.QueryRow(t.Context(), sql, args...).Scan(&v); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return v
+}
+
+func (h *host) id(sql string, args ...any) pgtype.UUID {
+	h.t.Helper()
+	return idOn(h.t, h.pool, sql, args...)
+}
+
+func (h *host) exec(sql string, args ...any) {
+	h.t.Helper()
+	if _, err := h.pool.Exec(h.t.Context(), sql, args...); err != nil {
+		h.t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func (h *host) newRuntime(zone string) pgtype.UUID {
+	h.t.Helper()
+	return h.id(`INSERT INTO public.agent_runtime (workspace_id, name, provider, timezone) VALUES ($1, 'r', 'p', $2) RETURNING id`,
+		h.workspace, zone)
+}
+
+// newTask adds a task of the host's runtime and issue that has not started.
+func (h *host) newTask() pgtype.UUID {
+	h.t.Helper()
+	return h.id(`INSERT INTO public.agent_task_queue (agent_id, runtime_id, issue_id) VALUES ($1, $2, $3) RETURNING id`,
+		h.agent, h.runtime, h.issue)
+}
+
+// use adds a usage row of ten input tokens. at is in the form that Postgres reads.
+func (h *host) use(task pgtype.UUID, provider, at string) {
+	h.t.Helper()
+	h.exec(`INSERT INTO public.task_usage (task_id, provider, model, input_tokens, created_at) VALUES ($1, $2, 'm', 10, $3::text::timestamptz)`,
+		task, provider, at)
+}
+
+// settle does all that workers do until nothing is left, and returns what the drains said.
+func (h *host) settle() rollup.DrainResult {
+	h.t.Helper()
+	var total rollup.DrainResult
+	ctx := h.t.Context()
+	for range 10 {
+		pending, err := history.Pending(ctx, h.pool)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		if !pending {
+			return total
+		}
+		if _, err := rollup.ExpandScopes(ctx, h.pool); err != nil {
+			h.t.Fatal(err)
+		}
+		r := h.drainAll(h.pool)
+		total.Entries += r.Entries
+		total.Tasks += r.Tasks
+		total.Quarantined = append(total.Quarantined, r.Quarantined...)
+		total.RejectedZones = append(total.RejectedZones, r.RejectedZones...)
+		rebuilds, err := queries.New(h.pool).ListRequestedRebuilds(ctx, queries.ListRequestedRebuildsParams{RetrySeconds: 1, MaxRuntimes: 100})
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		for _, r := range rebuilds {
+			if _, err := rollup.Rebuild(ctx, h.pool, r.RuntimeID); err != nil {
+				h.t.Fatal(err)
+			}
+		}
+	}
+	h.t.Fatal("the queue does not become empty")
+	return total
+}
+
+// drainAll drains every shard once.
+func (h *host) drainAll(db rollup.DB) rollup.DrainResult {
+	h.t.Helper()
+	var total rollup.DrainResult
+	shards, err := queries.New(h.pool).ListShards(h.t.Context())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, shard := range shards {
+		r, err := rollup.Drain(h.t.Context(), db, shard, nil)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		total.Busy = total.Busy || r.Busy
+		total.Entries += r.Entries
+		total.Tasks += r.Tasks
+		total.Deferred += r.Deferred
+		total.Quarantined = append(total.Quarantined, r.Quarantined...)
+		total.RejectedZones = append(total.RejectedZones, r.RejectedZones...)
+	}
+	return total
+}
+
+// pausingDB stops before each commit until it is released.
+type pausingDB struct {
+	pool    *pgxpool.Pool
+	reached chan struct{} // gets a value when a transaction is about to commit
+	release chan struct{} // a transaction commits when it gets a value
+}
+
+func newPausingDB(pool *pgxpool.Pool) *pausingDB {
+	return &pausingDB{pool: pool, reached: make(chan struct{}), release: make(chan struct{})}
+}
+
+func (db *pausingDB) Begin(ctx context.Context) (pgx.Tx, error) {
+	tx, err := db.pool.Begin(ctx)
+	return &pausingTx{Tx: tx, db: db}, err
+}
+
+type pausingTx struct {
+	pgx.Tx
+	db *pausingDB
+}
+
+func (tx *pausingTx) Commit(ctx context.Context) error {
+	tx.db.reached <- struct{}{}
+	<-tx.db.release
+	return tx.Tx.Commit(ctx)
+}
