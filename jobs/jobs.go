@@ -107,7 +107,7 @@ func New(config Config) (*Fleet, error) {
 	river.AddWorker(workers, &rebuildWorker{fleet: f})
 	client, err := river.NewClient(riverpgxv5.New(config.Pool), &river.Config{
 		Schema:  migrations.Schema,
-		Logger:  config.Logger,
+		Logger:  slog.New(riverHandler{config.Logger.Handler()}),
 		Workers: workers,
 		Queues: map[string]river.QueueConfig{
 			queueDrain:   {MaxWorkers: f.config.DrainWorkers},

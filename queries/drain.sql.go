@@ -551,16 +551,16 @@ const listSource = `-- name: ListSource :many
 SELECT d.task_id::uuid AS task_id, a.workspace_id, t.runtime_id, t.agent_id, i.project_id, r.timezone,
     t.started_at, c.completed_at::timestamptz AS completed_at,
     coalesce(t.status::text = 'failed' AND c.completed_at IS NOT NULL, false)::boolean AS failed,
-    coalesce(extract(hour FROM t.started_at AT TIME ZONE r.timezone), 0)::smallint AS started_hour,
+    coalesce(date_part('hour', t.started_at AT TIME ZONE r.timezone), 0)::smallint AS started_hour,
     (c.completed_at AT TIME ZONE 'UTC')::date AS completed_date,
     coalesce(extract(epoch FROM c.completed_at - t.started_at) * 1000000, 0)::bigint AS microseconds,
-    u.provider, u.model,
+    (u.task_id IS NOT NULL)::boolean AS has_usage, u.provider, u.model,
     coalesce(u.input_tokens, 0)::bigint AS input_tokens, coalesce(u.output_tokens, 0)::bigint AS output_tokens,
     coalesce(u.cache_read_tokens, 0)::bigint AS cache_read_tokens,
     coalesce(u.cache_write_tokens, 0)::bigint AS cache_write_tokens,
     u.created_at,
     (u.created_at AT TIME ZONE r.timezone)::date AS local_date,
-    coalesce(extract(hour FROM u.created_at AT TIME ZONE r.timezone), 0)::smallint AS local_hour,
+    coalesce(date_part('hour', u.created_at AT TIME ZONE r.timezone), 0)::smallint AS local_hour,
     (u.created_at AT TIME ZONE 'UTC')::date AS utc_date
 FROM unnest($1::uuid[]) AS d (task_id)
 JOIN public.agent_task_queue t ON t.id = d.task_id
@@ -584,6 +584,7 @@ type ListSourceRow struct {
 	StartedHour      int16
 	CompletedDate    pgtype.Date
 	Microseconds     int64
+	HasUsage         bool
 	Provider         pgtype.Text
 	Model            pgtype.Text
 	InputTokens      int64
@@ -596,7 +597,7 @@ type ListSourceRow struct {
 	UtcDate          pgtype.Date
 }
 
-// The tasks as the host has them, one row for each usage row, or one with a null provider for a task without usage.
+// The tasks as the host has them, one row for each usage row, or one without usage.
 func (q *Queries) ListSource(ctx context.Context, taskIds []pgtype.UUID) ([]ListSourceRow, error) {
 	rows, err := q.db.Query(ctx, listSource, taskIds)
 	if err != nil {
@@ -619,6 +620,7 @@ func (q *Queries) ListSource(ctx context.Context, taskIds []pgtype.UUID) ([]List
 			&i.StartedHour,
 			&i.CompletedDate,
 			&i.Microseconds,
+			&i.HasUsage,
 			&i.Provider,
 			&i.Model,
 			&i.InputTokens,
@@ -643,7 +645,7 @@ func (q *Queries) ListSource(ctx context.Context, taskIds []pgtype.UUID) ([]List
 const listTaskFacts = `-- name: ListTaskFacts :many
 SELECT f.task_id, f.workspace_id, f.runtime_id, f.agent_id, f.project_id, f.started_at, f.completed_at, f.failed,
     r.timezone,
-    coalesce(extract(hour FROM f.started_at AT TIME ZONE r.timezone), 0)::smallint AS started_hour,
+    coalesce(date_part('hour', f.started_at AT TIME ZONE r.timezone), 0)::smallint AS started_hour,
     (f.completed_at AT TIME ZONE 'UTC')::date AS completed_date,
     coalesce(extract(epoch FROM f.completed_at - f.started_at) * 1000000, 0)::bigint AS microseconds
 FROM daybook.task_fact f
@@ -705,7 +707,7 @@ SELECT f.task_id, f.provider, f.model, f.workspace_id, f.runtime_id, f.agent_id,
     f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens, f.created_at,
     r.timezone,
     (f.created_at AT TIME ZONE r.timezone)::date AS local_date,
-    coalesce(extract(hour FROM f.created_at AT TIME ZONE r.timezone), 0)::smallint AS local_hour,
+    coalesce(date_part('hour', f.created_at AT TIME ZONE r.timezone), 0)::smallint AS local_hour,
     (f.created_at AT TIME ZONE 'UTC')::date AS utc_date
 FROM daybook.task_usage_fact f
 LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = f.runtime_id
@@ -771,16 +773,23 @@ func (q *Queries) ListUsageFacts(ctx context.Context, taskIds []pgtype.UUID) ([]
 
 const prepareDrain = `-- name: PrepareDrain :exec
 SELECT set_config('idle_in_transaction_session_timeout', $1::text, true),
+    set_config('lock_timeout', $2::text, true),
     set_config('synchronous_commit', 'off', true),
     set_config('plan_cache_mode', 'force_generic_plan', true),
     set_config('enable_seqscan', 'off', true)
 `
 
-// idle_in_transaction_session_timeout frees the shard in bounded time if the worker stands still. A crash that loses the
-// commit loses all of it, the deleted entries too, so it need not be flushed. The plans must not depend on statistics:
-// a drain reads few rows of large tables, whatever ANALYZE saw last.
-func (q *Queries) PrepareDrain(ctx context.Context, idleTimeout string) error {
-	_, err := q.db.Exec(ctx, prepareDrain, idleTimeout)
+type PrepareDrainParams struct {
+	IdleTimeout string
+	LockTimeout string
+}
+
+// idle_in_transaction_session_timeout frees the shard in bounded time if the worker stands still. lock_timeout is less than
+// the server's deadlock_timeout (1 s by default), so that where the host locks whole tables it is a drain that gives way. A
+// crash that loses the commit loses all of it, the deleted entries too, so it need not be flushed. The plans must not
+// depend on statistics: a drain reads few rows of large tables, whatever ANALYZE saw last.
+func (q *Queries) PrepareDrain(ctx context.Context, arg PrepareDrainParams) error {
+	_, err := q.db.Exec(ctx, prepareDrain, arg.IdleTimeout, arg.LockTimeout)
 	return err
 }
 

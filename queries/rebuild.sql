@@ -4,6 +4,7 @@
 -- The timeouts free the runtime in bounded time if the worker stands still or is gone.
 SELECT set_config('idle_in_transaction_session_timeout', @idle_timeout::text, true),
     set_config('lock_timeout', @lock_timeout::text, true),
+    set_config('work_mem', @work_mem::text, true),
     set_config('client_connection_check_interval', '1s', true),
     set_config('synchronous_commit', 'off', true);
 
@@ -28,13 +29,12 @@ ON CONFLICT (runtime_id) DO UPDATE SET
     timezone = excluded.timezone, host_timezone = excluded.host_timezone, rebuilt_at = excluded.rebuilt_at
 RETURNING timezone, host_timezone;
 
--- name: DeleteOrphanRuntimeRollup :exec
--- For a runtime that the host deleted. While it still has facts its zone is needed to take them back.
-DELETE FROM daybook.runtime_rollup r
-WHERE r.runtime_id = @runtime_id
-  AND NOT EXISTS (SELECT FROM public.agent_runtime h WHERE h.id = r.runtime_id)
-  AND NOT EXISTS (SELECT FROM daybook.task_usage_fact f WHERE f.runtime_id = r.runtime_id)
-  AND NOT EXISTS (SELECT FROM daybook.task_fact f WHERE f.runtime_id = r.runtime_id);
+-- name: DeleteRuntimeRollup :exec
+DELETE FROM daybook.runtime_rollup WHERE runtime_id = @runtime_id;
+
+-- name: IsRuntimeCounted :one
+SELECT (EXISTS (SELECT FROM daybook.task_usage_fact f WHERE f.runtime_id = @runtime_id)
+    OR EXISTS (SELECT FROM daybook.task_fact f WHERE f.runtime_id = @runtime_id))::boolean AS counted;
 
 -- name: DeleteUsageDaily :exec
 DELETE FROM daybook.task_usage_daily WHERE runtime_id = @runtime_id;
@@ -48,32 +48,36 @@ DELETE FROM daybook.task_usage_daily_by_hour WHERE runtime_id = @runtime_id;
 -- name: DeleteActivityByHour :exec
 DELETE FROM daybook.task_activity_by_hour WHERE runtime_id = @runtime_id;
 
--- name: InsertUsageDaily :exec
-INSERT INTO daybook.task_usage_daily
-SELECT c.runtime_id, local_date, provider, model,
-    sum(input_tokens)::bigint, sum(output_tokens)::bigint, sum(cache_read_tokens)::bigint, sum(cache_write_tokens)::bigint,
-    count(*)
-FROM daybook.usage_contribution c
-WHERE c.runtime_id = @runtime_id
-GROUP BY c.runtime_id, local_date, provider, model;
-
--- name: InsertUsageByAgent :exec
-INSERT INTO daybook.task_usage_daily_by_agent
-SELECT c.runtime_id, local_date, agent_id, provider, model,
-    sum(input_tokens)::bigint, sum(output_tokens)::bigint, sum(cache_read_tokens)::bigint, sum(cache_write_tokens)::bigint,
-    count(*), count(*) FILTER (WHERE counts_in_agent)
-FROM daybook.usage_contribution c
-WHERE c.runtime_id = @runtime_id
-GROUP BY c.runtime_id, local_date, agent_id, provider, model;
-
--- name: InsertUsageByHour :exec
+-- name: InsertUsageBuckets :exec
+-- One pass over the facts for all three rollups of usage.
+WITH fact AS MATERIALIZED (
+    SELECT c.runtime_id, c.local_date, c.local_hour, c.agent_id, c.provider, c.model,
+        c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.counts_in_agent, c.counts_in_hour
+    FROM daybook.usage_contribution c
+    WHERE c.runtime_id = @runtime_id
+), daily AS (
+    INSERT INTO daybook.task_usage_daily
+    SELECT fact.runtime_id, fact.local_date, fact.provider, fact.model,
+        sum(fact.input_tokens)::bigint, sum(fact.output_tokens)::bigint,
+        sum(fact.cache_read_tokens)::bigint, sum(fact.cache_write_tokens)::bigint, count(*)
+    FROM fact
+    GROUP BY fact.runtime_id, fact.local_date, fact.provider, fact.model
+), by_agent AS (
+    INSERT INTO daybook.task_usage_daily_by_agent
+    SELECT fact.runtime_id, fact.local_date, fact.agent_id, fact.provider, fact.model,
+        sum(fact.input_tokens)::bigint, sum(fact.output_tokens)::bigint,
+        sum(fact.cache_read_tokens)::bigint, sum(fact.cache_write_tokens)::bigint,
+        count(*), count(*) FILTER (WHERE fact.counts_in_agent)
+    FROM fact
+    GROUP BY fact.runtime_id, fact.local_date, fact.agent_id, fact.provider, fact.model
+)
 INSERT INTO daybook.task_usage_daily_by_hour
-SELECT c.runtime_id, local_date, local_hour, provider, model,
-    sum(input_tokens)::bigint, sum(output_tokens)::bigint, sum(cache_read_tokens)::bigint, sum(cache_write_tokens)::bigint,
-    count(*), count(*) FILTER (WHERE counts_in_hour)
-FROM daybook.usage_contribution c
-WHERE c.runtime_id = @runtime_id
-GROUP BY c.runtime_id, local_date, local_hour, provider, model;
+SELECT fact.runtime_id, fact.local_date, fact.local_hour, fact.provider, fact.model,
+    sum(fact.input_tokens)::bigint, sum(fact.output_tokens)::bigint,
+    sum(fact.cache_read_tokens)::bigint, sum(fact.cache_write_tokens)::bigint,
+    count(*), count(*) FILTER (WHERE fact.counts_in_hour)
+FROM fact
+GROUP BY fact.runtime_id, fact.local_date, fact.local_hour, fact.provider, fact.model;
 
 -- name: InsertActivityByHour :exec
 INSERT INTO daybook.task_activity_by_hour

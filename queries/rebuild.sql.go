@@ -20,20 +20,6 @@ func (q *Queries) DeleteActivityByHour(ctx context.Context, runtimeID pgtype.UUI
 	return err
 }
 
-const deleteOrphanRuntimeRollup = `-- name: DeleteOrphanRuntimeRollup :exec
-DELETE FROM daybook.runtime_rollup r
-WHERE r.runtime_id = $1
-  AND NOT EXISTS (SELECT FROM public.agent_runtime h WHERE h.id = r.runtime_id)
-  AND NOT EXISTS (SELECT FROM daybook.task_usage_fact f WHERE f.runtime_id = r.runtime_id)
-  AND NOT EXISTS (SELECT FROM daybook.task_fact f WHERE f.runtime_id = r.runtime_id)
-`
-
-// For a runtime that the host deleted. While it still has facts its zone is needed to take them back.
-func (q *Queries) DeleteOrphanRuntimeRollup(ctx context.Context, runtimeID pgtype.UUID) error {
-	_, err := q.db.Exec(ctx, deleteOrphanRuntimeRollup, runtimeID)
-	return err
-}
-
 const deleteRebuildRequests = `-- name: DeleteRebuildRequests :exec
 DELETE FROM daybook.runtime_rebuild WHERE runtime_id = $1 AND revision = ANY($2::bigint[])
 `
@@ -45,6 +31,15 @@ type DeleteRebuildRequestsParams struct {
 
 func (q *Queries) DeleteRebuildRequests(ctx context.Context, arg DeleteRebuildRequestsParams) error {
 	_, err := q.db.Exec(ctx, deleteRebuildRequests, arg.RuntimeID, arg.Revisions)
+	return err
+}
+
+const deleteRuntimeRollup = `-- name: DeleteRuntimeRollup :exec
+DELETE FROM daybook.runtime_rollup WHERE runtime_id = $1
+`
+
+func (q *Queries) DeleteRuntimeRollup(ctx context.Context, runtimeID pgtype.UUID) error {
+	_, err := q.db.Exec(ctx, deleteRuntimeRollup, runtimeID)
 	return err
 }
 
@@ -88,49 +83,53 @@ func (q *Queries) InsertActivityByHour(ctx context.Context, runtimeID pgtype.UUI
 	return err
 }
 
-const insertUsageByAgent = `-- name: InsertUsageByAgent :exec
-INSERT INTO daybook.task_usage_daily_by_agent
-SELECT c.runtime_id, local_date, agent_id, provider, model,
-    sum(input_tokens)::bigint, sum(output_tokens)::bigint, sum(cache_read_tokens)::bigint, sum(cache_write_tokens)::bigint,
-    count(*), count(*) FILTER (WHERE counts_in_agent)
-FROM daybook.usage_contribution c
-WHERE c.runtime_id = $1
-GROUP BY c.runtime_id, local_date, agent_id, provider, model
-`
-
-func (q *Queries) InsertUsageByAgent(ctx context.Context, runtimeID pgtype.UUID) error {
-	_, err := q.db.Exec(ctx, insertUsageByAgent, runtimeID)
-	return err
-}
-
-const insertUsageByHour = `-- name: InsertUsageByHour :exec
+const insertUsageBuckets = `-- name: InsertUsageBuckets :exec
+WITH fact AS MATERIALIZED (
+    SELECT c.runtime_id, c.local_date, c.local_hour, c.agent_id, c.provider, c.model,
+        c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.counts_in_agent, c.counts_in_hour
+    FROM daybook.usage_contribution c
+    WHERE c.runtime_id = $1
+), daily AS (
+    INSERT INTO daybook.task_usage_daily
+    SELECT fact.runtime_id, fact.local_date, fact.provider, fact.model,
+        sum(fact.input_tokens)::bigint, sum(fact.output_tokens)::bigint,
+        sum(fact.cache_read_tokens)::bigint, sum(fact.cache_write_tokens)::bigint, count(*)
+    FROM fact
+    GROUP BY fact.runtime_id, fact.local_date, fact.provider, fact.model
+), by_agent AS (
+    INSERT INTO daybook.task_usage_daily_by_agent
+    SELECT fact.runtime_id, fact.local_date, fact.agent_id, fact.provider, fact.model,
+        sum(fact.input_tokens)::bigint, sum(fact.output_tokens)::bigint,
+        sum(fact.cache_read_tokens)::bigint, sum(fact.cache_write_tokens)::bigint,
+        count(*), count(*) FILTER (WHERE fact.counts_in_agent)
+    FROM fact
+    GROUP BY fact.runtime_id, fact.local_date, fact.agent_id, fact.provider, fact.model
+)
 INSERT INTO daybook.task_usage_daily_by_hour
-SELECT c.runtime_id, local_date, local_hour, provider, model,
-    sum(input_tokens)::bigint, sum(output_tokens)::bigint, sum(cache_read_tokens)::bigint, sum(cache_write_tokens)::bigint,
-    count(*), count(*) FILTER (WHERE counts_in_hour)
-FROM daybook.usage_contribution c
-WHERE c.runtime_id = $1
-GROUP BY c.runtime_id, local_date, local_hour, provider, model
+SELECT fact.runtime_id, fact.local_date, fact.local_hour, fact.provider, fact.model,
+    sum(fact.input_tokens)::bigint, sum(fact.output_tokens)::bigint,
+    sum(fact.cache_read_tokens)::bigint, sum(fact.cache_write_tokens)::bigint,
+    count(*), count(*) FILTER (WHERE fact.counts_in_hour)
+FROM fact
+GROUP BY fact.runtime_id, fact.local_date, fact.local_hour, fact.provider, fact.model
 `
 
-func (q *Queries) InsertUsageByHour(ctx context.Context, runtimeID pgtype.UUID) error {
-	_, err := q.db.Exec(ctx, insertUsageByHour, runtimeID)
+// One pass over the facts for all three rollups of usage.
+func (q *Queries) InsertUsageBuckets(ctx context.Context, runtimeID pgtype.UUID) error {
+	_, err := q.db.Exec(ctx, insertUsageBuckets, runtimeID)
 	return err
 }
 
-const insertUsageDaily = `-- name: InsertUsageDaily :exec
-INSERT INTO daybook.task_usage_daily
-SELECT c.runtime_id, local_date, provider, model,
-    sum(input_tokens)::bigint, sum(output_tokens)::bigint, sum(cache_read_tokens)::bigint, sum(cache_write_tokens)::bigint,
-    count(*)
-FROM daybook.usage_contribution c
-WHERE c.runtime_id = $1
-GROUP BY c.runtime_id, local_date, provider, model
+const isRuntimeCounted = `-- name: IsRuntimeCounted :one
+SELECT (EXISTS (SELECT FROM daybook.task_usage_fact f WHERE f.runtime_id = $1)
+    OR EXISTS (SELECT FROM daybook.task_fact f WHERE f.runtime_id = $1))::boolean AS counted
 `
 
-func (q *Queries) InsertUsageDaily(ctx context.Context, runtimeID pgtype.UUID) error {
-	_, err := q.db.Exec(ctx, insertUsageDaily, runtimeID)
-	return err
+func (q *Queries) IsRuntimeCounted(ctx context.Context, runtimeID pgtype.UUID) (bool, error) {
+	row := q.db.QueryRow(ctx, isRuntimeCounted, runtimeID)
+	var counted bool
+	err := row.Scan(&counted)
+	return counted, err
 }
 
 const listRebuildRevisions = `-- name: ListRebuildRevisions :many
@@ -176,6 +175,7 @@ const prepareRebuild = `-- name: PrepareRebuild :exec
 
 SELECT set_config('idle_in_transaction_session_timeout', $1::text, true),
     set_config('lock_timeout', $2::text, true),
+    set_config('work_mem', $3::text, true),
     set_config('client_connection_check_interval', '1s', true),
     set_config('synchronous_commit', 'off', true)
 `
@@ -183,12 +183,13 @@ SELECT set_config('idle_in_transaction_session_timeout', $1::text, true),
 type PrepareRebuildParams struct {
 	IdleTimeout string
 	LockTimeout string
+	WorkMem     string
 }
 
 // The statements of one rebuild transaction, in order. READ COMMITTED.
 // The timeouts free the runtime in bounded time if the worker stands still or is gone.
 func (q *Queries) PrepareRebuild(ctx context.Context, arg PrepareRebuildParams) error {
-	_, err := q.db.Exec(ctx, prepareRebuild, arg.IdleTimeout, arg.LockTimeout)
+	_, err := q.db.Exec(ctx, prepareRebuild, arg.IdleTimeout, arg.LockTimeout, arg.WorkMem)
 	return err
 }
 

@@ -43,7 +43,7 @@ func Backfill(ctx context.Context, db DB, config BackfillConfig) error {
 		coverage queries.GetCoverageRow
 		rejected []queries.EnsureAllRuntimeRollupsRow
 	)
-	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+	err := inTx(ctx, db, func(tx pgx.Tx) error {
 		var err error
 		q := queries.New(tx)
 		if coverage, err = startBackfill(ctx, q); err != nil {
@@ -83,7 +83,7 @@ func Backfill(ctx context.Context, db DB, config BackfillConfig) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+	err = inTx(ctx, db, func(tx pgx.Tx) error {
 		q := queries.New(tx)
 		if err := q.TruncateBackfillList(ctx); err != nil {
 			return err
@@ -168,10 +168,12 @@ func (l lane) backfill(ctx context.Context, db DB, report func(int)) error {
 			// Drains find out which task it is.
 			n, err = l.backfillBatch(ctx, db, leaveToDrains)
 		}
-		if err != nil {
+		switch {
+		case isLockTimeout(err): // A drain is at work, or the host locks a table. Each try waits, so this does not spin.
+			continue
+		case err != nil:
 			return fmt.Errorf("backfill lane %d: %w", l.number, err)
-		}
-		if n == 0 {
+		case n == 0:
 			return nil
 		}
 		report(n)
@@ -193,9 +195,9 @@ func (l lane) backfillBatch(
 	ctx context.Context, db DB, apply func(context.Context, *queries.Queries, []pgtype.UUID) (applyResult, error),
 ) (int, error) {
 	n := 0
-	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+	err := inTx(ctx, db, func(tx pgx.Tx) error {
 		q := queries.New(tx)
-		if err := q.PrepareDrain(ctx, idleTimeout); err != nil {
+		if err := q.PrepareDrain(ctx, prepareDrain); err != nil {
 			return fmt.Errorf("prepare: %w", err)
 		}
 		shards := make([]int32, len(l.shards))

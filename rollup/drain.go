@@ -20,9 +20,12 @@ const (
 	maxRuntimes = 256
 )
 
+var prepareDrain = queries.PrepareDrainParams{IdleTimeout: idleTimeout, LockTimeout: drainLockTimeout}
+
 // DrainResult says what a drain did.
 type DrainResult struct {
-	// Busy is set when another transaction holds the shard. Nothing was done.
+	// Busy is set when another transaction holds the shard, or for too long holds what the drain needs. What was done before
+	// stays done.
 	Busy bool
 	// Entries is the number of dirty entries that were counted and deleted, Tasks the number of tasks they named.
 	Entries, Tasks int
@@ -58,7 +61,7 @@ func Drain(ctx context.Context, db DB, shard int16, enough func() bool) (DrainRe
 	)
 	for enough == nil || !enough() {
 		var batch drainBatch
-		err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		err := inTx(ctx, db, func(tx pgx.Tx) error {
 			var err error
 			batch, err = drainOnce(ctx, queries.New(tx), shard, after, limit)
 			return err
@@ -76,9 +79,9 @@ func Drain(ctx context.Context, db DB, shard int16, enough func() bool) (DrainRe
 				total.Quarantined = append(total.Quarantined, Quarantined{TaskID: batch.first.TaskID, Reason: err})
 			}
 			continue
-		case err != nil:
+		case err != nil && !isLockTimeout(err):
 			return total, fmt.Errorf("drain shard %d: %w", shard, err)
-		case batch.busy:
+		case batch.busy, err != nil:
 			total.Busy = true
 			return total, nil
 		}
@@ -111,7 +114,7 @@ type drainBatch struct {
 // drainOnce is the body of a drain transaction. The claim and the reading of the source are separate statements: in one, the
 // source would be read as it was before the shard was locked, and a change could be counted twice or not at all.
 func drainOnce(ctx context.Context, q *queries.Queries, shard int16, after int64, limit int32) (drainBatch, error) {
-	if err := q.PrepareDrain(ctx, idleTimeout); err != nil {
+	if err := q.PrepareDrain(ctx, prepareDrain); err != nil {
 		return drainBatch{}, fmt.Errorf("prepare: %w", err)
 	}
 	locked, err := q.TryLockShard(ctx, queries.TryLockShardParams{LockClass: lockClassShard, Shard: int32(shard)})
@@ -161,9 +164,6 @@ func drainOnce(ctx context.Context, q *queries.Queries, shard int16, after int64
 	}
 	if _, err := q.DeleteDirtyEntries(ctx, queries.DeleteDirtyEntriesParams{Shard: shard, Ids: counted}); err != nil {
 		return batch, fmt.Errorf("delete dirty entries: %w", err)
-	}
-	if err := q.ForgiveTasks(ctx, result.applied); err != nil {
-		return batch, fmt.Errorf("forgive tasks: %w", err)
 	}
 	batch.entries, batch.tasks, batch.rejectedZones = len(counted), len(result.applied), result.rejectedZones
 	return batch, nil
@@ -223,6 +223,9 @@ func apply(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (applyR
 	if err := d.write(ctx, q); err != nil {
 		return result, fmt.Errorf("write buckets: %w", err)
 	}
+	if err := q.ForgiveTasks(ctx, result.applied); err != nil {
+		return result, fmt.Errorf("forgive tasks: %w", err)
+	}
 	return result, nil
 }
 
@@ -268,7 +271,7 @@ func (l *ledger) lockRuntimes(ctx context.Context, q *queries.Queries, tasks []p
 // drained the entry meanwhile.
 func quarantine(ctx context.Context, db DB, shard int16, entry queries.ClaimDirtyTasksRow, reason error) (bool, error) {
 	var deleted int64
-	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+	err := inTx(ctx, db, func(tx pgx.Tx) error {
 		var err error
 		q := queries.New(tx)
 		deleted, err = q.DeleteDirtyEntries(ctx, queries.DeleteDirtyEntriesParams{Shard: shard, Ids: []int64{entry.ID}})

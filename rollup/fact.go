@@ -91,6 +91,11 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 	}
 	for i := range source {
 		r := &source[i]
+		for _, at := range [...]pgtype.Timestamptz{r.StartedAt, r.CompletedAt, r.CreatedAt} {
+			if at.InfinityModifier != pgtype.Finite {
+				return nil, fmt.Errorf("task %s: %w", r.TaskID, errInfinite)
+			}
+		}
 		l.noteZone(r.RuntimeID, r.Timezone)
 		state := stateOf(l.after, r.TaskID)
 		dims := dimensions{r.WorkspaceID, r.RuntimeID, r.AgentID, r.ProjectID}
@@ -101,7 +106,7 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 				completed: r.CompletedAt, completedDate: r.CompletedDate, microseconds: r.Microseconds, failed: r.Failed,
 			}
 		}
-		if r.Provider.Valid {
+		if r.HasUsage {
 			state.usage = append(state.usage, usageFact{
 				dimensions: dims,
 				provider:   r.Provider.String, model: r.Model.String,

@@ -209,8 +209,8 @@ type mutantDB struct {
 	mutant *mutant
 }
 
-func (db mutantDB) Begin(ctx context.Context) (pgx.Tx, error) {
-	tx, err := db.pool.Begin(ctx)
+func (db mutantDB) BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error) {
+	tx, err := db.pool.BeginTx(ctx, options)
 	if err != nil {
 		return nil, err
 	}

@@ -153,8 +153,8 @@ func newPausingDB(pool *pgxpool.Pool) *pausingDB {
 	return &pausingDB{pool: pool, reached: make(chan struct{}), release: make(chan struct{})}
 }
 
-func (db *pausingDB) Begin(ctx context.Context) (pgx.Tx, error) {
-	tx, err := db.pool.Begin(ctx)
+func (db *pausingDB) BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error) {
+	tx, err := db.pool.BeginTx(ctx, options)
 	return &pausingTx{Tx: tx, db: db}, err
 }
 

@@ -14,10 +14,13 @@ import (
 // leave the runtime's entries for later.
 const rebuildLockTimeout = "2s"
 
+// rebuildMemory is work_mem for a rebuild, enough to sort a runtime of some hundred thousand usage rows in memory.
+const rebuildMemory = "128MB"
+
 // RebuildResult says what a rebuild did.
 type RebuildResult struct {
-	// Busy is set when another rebuild of the runtime is at work, or a drain held the runtime for longer than the rebuild
-	// waits. Nothing was done; the request stays.
+	// Busy is set when another rebuild of the runtime is at work, a drain held the runtime for longer than the rebuild waits, or
+	// the host has deleted the runtime and drains have yet to take its facts back. Nothing was done; the request stays.
 	Busy bool
 	// Requests is the number of requests that this rebuild answered.
 	Requests int
@@ -31,7 +34,7 @@ type RebuildResult struct {
 // all the new ones.
 func Rebuild(ctx context.Context, db DB, runtime pgtype.UUID) (RebuildResult, error) {
 	var result RebuildResult
-	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+	err := inTx(ctx, db, func(tx pgx.Tx) error {
 		var err error
 		result, err = rebuild(ctx, queries.New(tx), runtime)
 		return err
@@ -46,7 +49,9 @@ func Rebuild(ctx context.Context, db DB, runtime pgtype.UUID) (RebuildResult, er
 }
 
 func rebuild(ctx context.Context, q *queries.Queries, runtime pgtype.UUID) (RebuildResult, error) {
-	err := q.PrepareRebuild(ctx, queries.PrepareRebuildParams{IdleTimeout: idleTimeout, LockTimeout: rebuildLockTimeout})
+	err := q.PrepareRebuild(ctx, queries.PrepareRebuildParams{
+		IdleTimeout: idleTimeout, LockTimeout: rebuildLockTimeout, WorkMem: rebuildMemory,
+	})
 	if err != nil {
 		return RebuildResult{}, fmt.Errorf("prepare: %w", err)
 	}
@@ -67,9 +72,16 @@ func rebuild(ctx context.Context, q *queries.Queries, runtime pgtype.UUID) (Rebu
 		return result, fmt.Errorf("set zone: %w", err)
 	}
 	if len(zones) == 0 {
-		// The host has deleted the runtime. Drains take its buckets back.
-		if err := q.DeleteOrphanRuntimeRollup(ctx, runtime); err != nil {
-			return result, fmt.Errorf("delete orphan: %w", err)
+		// The host has deleted the runtime. Drains take its buckets back, and need its zone for that.
+		counted, err := q.IsRuntimeCounted(ctx, runtime)
+		if err != nil {
+			return result, fmt.Errorf("look for facts: %w", err)
+		}
+		if counted {
+			return RebuildResult{Busy: true}, nil
+		}
+		if err := q.DeleteRuntimeRollup(ctx, runtime); err != nil {
+			return result, fmt.Errorf("delete runtime rollup: %w", err)
 		}
 	} else {
 		result.Timezone, result.HostTimezone = zones[0].Timezone, zones[0].HostTimezone
@@ -86,19 +98,18 @@ func rebuild(ctx context.Context, q *queries.Queries, runtime pgtype.UUID) (Rebu
 
 func replaceBuckets(ctx context.Context, q *queries.Queries, runtime pgtype.UUID) error {
 	for _, step := range []struct {
-		rollup          string
-		delete, replace func(context.Context, pgtype.UUID) error
+		name string
+		do   func(context.Context, pgtype.UUID) error
 	}{
-		{"task_usage_daily", q.DeleteUsageDaily, q.InsertUsageDaily},
-		{"task_usage_daily_by_agent", q.DeleteUsageByAgent, q.InsertUsageByAgent},
-		{"task_usage_daily_by_hour", q.DeleteUsageByHour, q.InsertUsageByHour},
-		{"task_activity_by_hour", q.DeleteActivityByHour, q.InsertActivityByHour},
+		{"delete task_usage_daily", q.DeleteUsageDaily},
+		{"delete task_usage_daily_by_agent", q.DeleteUsageByAgent},
+		{"delete task_usage_daily_by_hour", q.DeleteUsageByHour},
+		{"delete task_activity_by_hour", q.DeleteActivityByHour},
+		{"insert buckets of usage", q.InsertUsageBuckets},
+		{"insert task_activity_by_hour", q.InsertActivityByHour},
 	} {
-		if err := step.delete(ctx, runtime); err != nil {
-			return fmt.Errorf("delete %s: %w", step.rollup, err)
-		}
-		if err := step.replace(ctx, runtime); err != nil {
-			return fmt.Errorf("insert %s: %w", step.rollup, err)
+		if err := step.do(ctx, runtime); err != nil {
+			return fmt.Errorf("%s: %w", step.name, err)
 		}
 	}
 	return nil

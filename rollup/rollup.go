@@ -13,15 +13,20 @@ package rollup
 import (
 	"context"
 	"errors"
-	"strings"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// DB begins transactions at the server's default isolation level, READ COMMITTED. A pgxpool.Pool is one.
+// DB begins transactions. A pgxpool.Pool is one.
 type DB interface {
-	Begin(ctx context.Context) (pgx.Tx, error)
+	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
+}
+
+// inTx runs do in a transaction of its own. Everything here rests on READ COMMITTED, whatever the database's default is.
+func inTx(ctx context.Context, db DB, do func(pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}, do)
 }
 
 // The first keys of Daybook's two-key advisory locks. The second is a shard, or the hash of a runtime's id; runtimes whose
@@ -37,17 +42,24 @@ const (
 // that is alive is never idle for more than some milliseconds.
 const idleTimeout = "5s"
 
-// errOverflow says that a sum of token counts does not fit a bigint.
-var errOverflow = errors.New("sum is out of the range of bigint")
+// drainLockTimeout bounds a drain's wait for bucket rows and for tables that the host locks whole.
+const drainLockTimeout = "900ms"
+
+// What cannot be counted, whatever is tried.
+var (
+	errOverflow = errors.New("sum is out of the range of bigint")
+	errInfinite = errors.New("a time is infinite: it falls on no day")
+)
 
 // isTaskError tells whether err is about the data of the tasks in hand, so that the same tasks would fail again and others
-// would not. SQLSTATE classes 22 (data exception) and 23 (integrity constraint violation).
+// would not. SQLSTATE classes 21 (cardinality violation: the host has a usage row twice), 22 (data exception) and 23 (integrity
+// constraint violation).
 func isTaskError(err error) bool {
-	if errors.Is(err, errOverflow) {
+	if errors.Is(err, errOverflow) || errors.Is(err, errInfinite) {
 		return true
 	}
 	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && (strings.HasPrefix(pgErr.Code, "22") || strings.HasPrefix(pgErr.Code, "23"))
+	return errors.As(err, &pgErr) && slices.Contains([]string{"21", "22", "23"}, pgErr.Code[:2])
 }
 
 // isLockTimeout tells whether err is lock_timeout (SQLSTATE 55P03).

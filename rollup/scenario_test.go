@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"daybook/internal/history"
 	"daybook/internal/testdb"
 	"daybook/queries"
 	"daybook/rollup"
@@ -265,4 +266,54 @@ func TestRuntimeMadeAgainInAnotherZone(t *testing.T) {
 	}
 	h.settle()
 	testdb.RequireExact(t, h.pool)
+}
+
+// Data that no rollup can count is set aside, task by task, and stops neither drains nor rebuilds.
+func TestDataThatCannotBeCounted(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ name, prepare, spoil string }{
+		{"infinite usage", ``, `UPDATE public.task_usage SET created_at = 'infinity' WHERE task_id = $1`},
+		{"infinite start", ``, `UPDATE public.agent_task_queue SET started_at = '-infinity' WHERE id = $1`},
+		{
+			"a usage row twice", `ALTER TABLE public.task_usage DROP CONSTRAINT task_usage_task_id_provider_model_key`,
+			`INSERT INTO public.task_usage (task_id, provider, model) SELECT task_id, provider, model FROM public.task_usage WHERE task_id = $1`,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			h := setup(t, "UTC")
+			h.exec(test.prepare)
+			ids := h.idsInShard(20)
+			h.useMany(ids, h.runtime)
+			h.exec(test.spoil, ids[7])
+			h.settle()
+			bad := scalar[string](t, h.pool, `SELECT string_agg(task_id::text, ' ') FROM daybook.task_usage_daily_quarantine`)
+			if bad != ids[7].String() {
+				t.Errorf("in quarantine: %s, want %s alone", bad, ids[7])
+			}
+			h.exec(`UPDATE public.agent_runtime SET timezone = 'Asia/Kolkata'`)
+			h.settle()
+			if n := scalar[int](t, h.pool, `SELECT sum(event_count)::integer FROM daybook.task_usage_daily`); n != 19 {
+				t.Errorf("%d usage rows are counted, want 19", n)
+			}
+			h.exec(`DELETE FROM public.agent_task_queue WHERE id = $1`, ids[7])
+			h.settle()
+			testdb.RequireExact(t, h.pool)
+		})
+	}
+}
+
+// The database's default isolation level is not the drain's.
+func TestDefaultIsolationLevelDoesNotMatter(t *testing.T) {
+	t.Parallel()
+	h := setup(t, "UTC")
+	h.exec(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = ''serializable''', current_database()); END $$`)
+	pool := testdb.Open(t, h.pool)
+	if level := scalar[string](t, pool, `SHOW default_transaction_isolation`); level != "serializable" {
+		t.Fatalf("default isolation is %s", level)
+	}
+	if err := play(t.Context(), pool, pool, history.Config{Seed: seedOf(t), Transactions: 60}); err != nil {
+		t.Fatal(err)
+	}
+	testdb.RequireExact(t, pool)
 }

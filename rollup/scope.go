@@ -21,7 +21,7 @@ func ExpandScopes(ctx context.Context, db DB) (int64, error) {
 	var marked int64
 	for {
 		claimed := 0
-		err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		err := inTx(ctx, db, func(tx pgx.Tx) error {
 			q := queries.New(tx)
 			scopes, err := q.ClaimDirtyScopes(ctx, maxScopes)
 			if err != nil || len(scopes) == 0 {

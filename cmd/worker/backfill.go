@@ -10,15 +10,28 @@ import (
 	"golang.org/x/term"
 
 	"daybook/migrations"
+	"daybook/queries"
 	"daybook/rollup"
 )
 
-type backfillCmd struct{}
+type backfillCmd struct {
+	IfNeeded bool `name:"if-needed" help:"Do nothing if a backfill has been completed since the triggers were put on."`
+}
 
 // Run counts everything and shows how far it is: as a bar on a terminal, else as a line every few seconds.
-func (backfillCmd) Run(e *env) error {
+func (c *backfillCmd) Run(e *env) error {
 	if err := migrations.CheckCurrent(e.ctx, e.pool); err != nil {
 		return err
+	}
+	if c.IfNeeded {
+		coverage, err := queries.New(e.pool).GetCoverage(e.ctx)
+		if err != nil {
+			return fmt.Errorf("get coverage: %w", err)
+		}
+		if coverage.Attached && coverage.ListedSinceAttached && coverage.BackfillFinishedAt.Valid {
+			fmt.Fprintln(e.stdout, "nothing to do: everything is counted")
+			return nil
+		}
 	}
 	show := e.lines()
 	if term.IsTerminal(int(e.stdout.Fd())) {

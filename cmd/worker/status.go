@@ -58,7 +58,7 @@ func triggers(c queries.GetCoverageRow) string {
 
 func backfill(c queries.GetCoverageRow) string {
 	switch {
-	case !c.ListedSinceAttached:
+	case !c.Attached || !c.ListedSinceAttached:
 		return "NEEDED: what the host had before the triggers were on is not counted; run worker backfill"
 	case !c.BackfillFinishedAt.Valid:
 		return fmt.Sprintf("UNFINISHED: %d of %d tasks; run worker backfill", c.TasksDone, c.BackfillTasks)

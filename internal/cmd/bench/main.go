@@ -1,11 +1,22 @@
+// Command bench measures Daybook beside what it is compared with, all in one run on the same data and the same Postgres, and
+// prints one table. Ratios mean something on any machine; times only on this one.
 package main
 
 import (
 	"context"
+	"embed"
+	"errors"
 	"fmt"
+	"net/url"
 	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"text/tabwriter"
 	"time"
 
+	"github.com/alecthomas/kong"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"daybook/internal/demo"
@@ -13,42 +24,160 @@ import (
 	"daybook/rollup"
 )
 
-func main() {
-	ctx := context.Background()
-	pool, err := pgxpool.New(ctx, os.Getenv("DATABASE_URL"))
+//go:embed sql/*.sql
+var statements embed.FS
+
+func statement(name string) string {
+	b, err := statements.ReadFile("sql/" + name + ".sql")
 	if err != nil {
-		panic(err)
+		panic(err) // Embedded: the name is wrong.
 	}
-	must(demo.CreateHost(ctx, pool))
-	t := time.Now()
-	if ok, _ := demo.Filled(ctx, pool); !ok {
-		must(demo.Fill(ctx, pool, demo.Size{Tasks: 600000, Runtimes: 40, Agents: 80}))
-		fmt.Println("fill", time.Since(t))
-	}
-	if err := migrations.Down(ctx, pool); err != nil { _, e := pool.Exec(ctx, "drop schema daybook cascade"); must(e) }
-	_, err = migrations.Up(ctx, pool)
-	must(err)
-	var n int
-	must(pool.QueryRow(ctx, "select count(*) from task_usage").Scan(&n))
-	t = time.Now()
-	b, _ := os.ReadFile("/tmp/bb/ctas.sql")
-	_, err = pool.Exec(ctx, string(b))
-	must(err)
-	ctas := time.Since(t)
-	fmt.Println("ctas", n, ctas)
-	t = time.Now()
-	last := t
-	must(rollup.Backfill(ctx, pool, rollup.BackfillConfig{Progress: func(d, n int64) {
-		if time.Since(last) > time.Second {
-			last = time.Now()
-			fmt.Println(d, n)
-		}
-	}}))
-	fmt.Println("backfill", time.Since(t), time.Since(t).Seconds()/ctas.Seconds())
+	return string(b)
 }
 
-func must(err error) {
-	if err != nil {
-		panic(err)
+type cli struct {
+	DatabaseURL string        `name:"database-url" env:"DATABASE_URL" required:"" placeholder:"URL" help:"A Postgres server for tests. Databases of the bench's own are made on it and dropped."`
+	Small       int           `default:"100000" help:"Usage rows of the small host."`
+	Large       int           `default:"3000000" help:"Usage rows of the large host."`
+	HotRows     int           `name:"hot-rows" default:"300000" help:"Usage rows of the large host's largest runtime."`
+	Rate        int           `default:"1000" help:"Upserts a second while freshness is measured."`
+	Duration    time.Duration `default:"60s" help:"How long freshness is measured."`
+	Worker      string        `default:"bin/worker" help:"The worker's binary, for freshness."`
+	Only        []string      `help:"Measure only these: ${enum}." enum:"backfill,rebuild,drain,write,freshness"`
+}
+
+// usagePerTask is what the demo host has on average.
+const usagePerTask = 1.468
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var c cli
+	kong.Parse(&c, kong.Name("bench"), kong.Description("Measures Daybook beside what it is compared with and prints one table."))
+	if err := c.run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
 	}
+}
+
+// result is a line of the table.
+type result struct {
+	work, measured, against, ratio, wanted string
+}
+
+func (c *cli) run(ctx context.Context) error {
+	wants := func(name string) bool {
+		return len(c.Only) == 0 || strings.Contains(","+strings.Join(c.Only, ",")+",", ","+name+",")
+	}
+	var results []result
+	large, drop, err := c.newHost(ctx, "large", c.Large)
+	if err != nil {
+		return err
+	}
+	defer drop()
+	r, err := backfill(ctx, large)
+	if err != nil {
+		return fmt.Errorf("backfill: %w", err)
+	}
+	results = append(results, r)
+	if wants("rebuild") {
+		if r, err = rebuild(ctx, large); err != nil {
+			return fmt.Errorf("rebuild: %w", err)
+		}
+		results = append(results, r)
+	}
+	if wants("drain") {
+		small, drop, err := c.newHost(ctx, "small", c.Small)
+		if err != nil {
+			return err
+		}
+		defer drop()
+		if _, err := migrations.Up(ctx, small); err != nil {
+			return err
+		}
+		if err := rollup.Backfill(ctx, small, rollup.BackfillConfig{}); err != nil {
+			return err
+		}
+		if r, err = drain(ctx, small, large); err != nil {
+			return fmt.Errorf("drain: %w", err)
+		}
+		results = append(results, r)
+	}
+	if wants("write") {
+		if r, err = write(ctx, large); err != nil {
+			return fmt.Errorf("write: %w", err)
+		}
+		results = append(results, r)
+	}
+	if wants("freshness") {
+		rs, err := c.freshness(ctx, large)
+		if err != nil {
+			return fmt.Errorf("freshness: %w", err)
+		}
+		results = append(results, rs...)
+	}
+	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "\nWORK\tMEASURED\tAGAINST\tRATIO\tWANTED")
+	for _, r := range results {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", r.work, r.measured, r.against, r.ratio, r.wanted)
+	}
+	return table.Flush()
+}
+
+// newHost makes a database with a filled host. drop removes it.
+func (c *cli) newHost(ctx context.Context, name string, usage int) (pool *pgxpool.Pool, drop func(), err error) {
+	server, err := pgx.Connect(ctx, c.DatabaseURL)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer server.Close(context.WithoutCancel(ctx)) //nolint:errcheck // Nothing depends on it.
+	database := fmt.Sprintf("daybook_bench_%s_%d", name, os.Getpid())
+	if _, err := server.Exec(ctx, "CREATE DATABASE "+database); err != nil {
+		return nil, nil, err
+	}
+	u, err := url.Parse(c.DatabaseURL)
+	if err != nil || u.Scheme == "" {
+		return nil, nil, errors.New("DATABASE_URL must be a URL: postgres://user:password@host/database")
+	}
+	u.Path = "/" + database
+	config, err := pgxpool.ParseConfig(u.String())
+	if err != nil {
+		return nil, nil, err
+	}
+	config.MaxConns = 16
+	if pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+		return nil, nil, err
+	}
+	drop = func() {
+		pool.Close()
+		ctx := context.WithoutCancel(ctx)
+		server, err := pgx.Connect(ctx, c.DatabaseURL)
+		if err == nil {
+			_, err = server.Exec(ctx, "DROP DATABASE "+database+" WITH (FORCE)")
+		}
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "bench: drop database %s: %v\n", database, err)
+		}
+	}
+	if err := demo.CreateHost(ctx, pool); err != nil {
+		return nil, drop, err
+	}
+	say("filling the %s host with %d usage rows", name, usage)
+	size := demo.Size{Tasks: int(float64(usage) / usagePerTask), Runtimes: 40}
+	if usage > c.HotRows {
+		size.HotRuntime = float64(c.HotRows) / float64(usage)
+	}
+	return pool, drop, demo.Fill(ctx, pool, size)
+}
+
+func say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...)
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
+
+func timed(do func() error) (time.Duration, error) {
+	start := time.Now()
+	err := do()
+	return time.Since(start), err
 }

@@ -75,7 +75,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 
-	addrs, err := metricsAddrs(ctx)
+	metricsAddr, err := freeMetricsAddr(ctx)
 	if err != nil {
 		return err
 	}
@@ -83,12 +83,11 @@ func (d *demo) run(ctx context.Context) (err error) {
 		"DATABASE_URL=" + databaseURL,
 		"JWT_SECRET=" + secret.value,
 		"DAYBOOK_API_ADDR=" + d.APIAddr,
-		"DAYBOOK_API_METRICS_ADDR=" + addrs.api,
-		"DAYBOOK_WORKER_METRICS_ADDR=" + addrs.workers[0],
+		"DAYBOOK_API_METRICS_ADDR=" + metricsAddr,
 	}
 	worker := command{name: "worker", path: filepath.Join(d.root, "bin", "worker"), dir: d.root, env: env}
 	api := command{name: "api", path: filepath.Join(d.root, "bin", "api"), dir: d.root, env: env}
-	for _, args := range [][]string{{"migrate", "up"}, {"backfill"}} {
+	for _, args := range [][]string{{"migrate", "up"}, {"backfill", "--if-needed"}} {
 		d.out.say("worker " + strings.Join(args, " "))
 		if err := d.children.run(ctx, worker.with("worker", args...)); err != nil {
 			return err
@@ -104,10 +103,9 @@ func (d *demo) run(ctx context.Context) (err error) {
 	defer func() {
 		err = errors.Join(err, running.stop())
 	}()
-	for i, addr := range addrs.workers {
+	for i := range 2 {
 		name := fmt.Sprintf("worker-%d", i+1)
 		cmd := worker.with(name, "run")
-		cmd.env = append(cmd.env, "DAYBOOK_WORKER_METRICS_ADDR="+addr)
 		running.start("workers", func(ctx context.Context) error { return d.keepWorker(ctx, cmd) })
 	}
 	running.start("api", func(ctx context.Context) error { return d.serve(ctx, api.with("api", "serve")) })
@@ -121,7 +119,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	defer cancel()
 	running.onFailure(cancel)
 	n := notice{
-		base: baseURL(d.APIAddr), token: token, host: host, addrs: addrs, secretFile: secret.file,
+		base: baseURL(d.APIAddr), token: token, host: host, metricsAddr: metricsAddr, secretFile: secret.file,
 		databaseURL: databaseURL, givenURL: d.DatabaseURL != "",
 	}
 	if err := waitListening(ready, d.APIAddr); err == nil {
@@ -262,35 +260,17 @@ func waitListening(ctx context.Context, addr string) error {
 	}
 }
 
-type metricsEndpoints struct {
-	api     string
-	workers [2]string
-}
-
-// metricsAddrs are the usual addresses, or others where those are taken: metrics are no reason not to run.
-func metricsAddrs(ctx context.Context) (metricsEndpoints, error) {
-	var m metricsEndpoints
-	for _, a := range []struct {
-		addr      *string
-		preferred string
-	}{
-		{&m.api, orDefault(os.Getenv("DAYBOOK_API_METRICS_ADDR"), "127.0.0.1:9464")},
-		{&m.workers[0], orDefault(os.Getenv("DAYBOOK_WORKER_METRICS_ADDR"), "127.0.0.1:9465")},
-		{&m.workers[1], "127.0.0.1:9466"},
-	} {
-		var lc net.ListenConfig
-		l, err := lc.Listen(ctx, "tcp", a.preferred)
-		if err != nil {
-			l, err = lc.Listen(ctx, "tcp", "127.0.0.1:0")
-		}
-		if err != nil {
-			return m, fmt.Errorf("find an address for metrics: %w", err)
-		}
-		// All are held until the last is found, so that no two are the same.
-		defer func() { _ = l.Close() }()
-		*a.addr = l.Addr().String()
+// freeMetricsAddr is the usual address of the api's metrics, or another where it is taken: metrics are no reason not to run.
+func freeMetricsAddr(ctx context.Context) (string, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", orDefault(os.Getenv("DAYBOOK_API_METRICS_ADDR"), "127.0.0.1:9464"))
+	if err != nil {
+		l, err = lc.Listen(ctx, "tcp", "127.0.0.1:0")
 	}
-	return m, nil
+	if err != nil {
+		return "", fmt.Errorf("find an address for metrics: %w", err)
+	}
+	return l.Addr().String(), l.Close()
 }
 
 func orDefault(s, fallback string) string {

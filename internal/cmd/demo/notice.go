@@ -18,7 +18,7 @@ type notice struct {
 	base        string // of the api
 	token       string
 	host        demohost.Host
-	addrs       metricsEndpoints
+	metricsAddr string
 	databaseURL string
 	secretFile  string // empty when JWT_SECRET is set
 	givenURL    bool   // the user has the URL, so it is not shown: it may hold a password
@@ -37,8 +37,7 @@ func (n notice) String() string {
 	line("Daybook runs with a demo host.")
 	line("")
 	line("  api        %s", n.base)
-	line("  metrics    http://%s/metrics (api), http://%s/metrics and http://%s/metrics (workers)",
-		n.addrs.api, n.addrs.workers[0], n.addrs.workers[1])
+	line("  metrics    http://%s/metrics", n.metricsAddr)
 	line("  database   %s", database)
 	line("")
 	line("  runtime                               zone                 workspace  name")

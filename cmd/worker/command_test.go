@@ -1,0 +1,122 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"daybook/internal/demo"
+	"daybook/internal/testdb"
+)
+
+// command runs the worker in this process and returns its exit code and what it printed.
+func command(t *testing.T, pool *pgxpool.Pool, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	out, err := os.Create(filepath.Join(t.TempDir(), "stdout"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close() //nolint:errcheck // It is read below.
+	var errs bytes.Buffer
+	if pool != nil {
+		args = append([]string{"--database-url", pool.Config().ConnString()}, args...)
+	}
+	code = run(t.Context(), args, out, &errs)
+	if _, err := out.Seek(0, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	printed, err := io.ReadAll(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return code, string(printed), errs.String()
+}
+
+func TestInstallationFromNothing(t *testing.T) {
+	t.Parallel()
+	pool := testdb.NewHost(t)
+	if err := demo.Fill(t.Context(), pool, demo.Size{Tasks: 3000, Days: 5}); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		args []string
+		code int
+		want string // in stdout, or in stderr if code is not 0
+	}{
+		{[]string{"status"}, 1, "run: worker migrate up"},
+		{[]string{"run"}, 1, "run: worker migrate up"},
+		{[]string{"migrate", "status"}, 1, "run: worker migrate up"},
+		{[]string{"migrate", "down"}, 0, "removed"},
+		{[]string{"migrate", "up"}, 0, "applied 0001_create_queue.sql"},
+		{[]string{"migrate", "up"}, 0, "up to date"},
+		{[]string{"migrate", "status"}, 0, "0006_attach_triggers.sql"},
+		{[]string{"status"}, 0, "NEEDED"},
+		{[]string{"backfill"}, 0, "backfill complete: 3000 tasks"},
+		{[]string{"backfill", "--if-needed"}, 0, "nothing to do"},
+		{[]string{"status"}, 0, "complete since"},
+		{[]string{"rebuild", "--all"}, 0, "asked for a rebuild of"},
+		{[]string{"rebuild"}, 1, "name the runtimes to rebuild"},
+		{[]string{"rebuild", "x"}, 1, `"x" is not a runtime id`},
+		{[]string{"rebuild", "00000000-0000-0000-0000-000000000000"}, 1, "there is no runtime"},
+		{[]string{"detach"}, 0, "Triggers are off"},
+		{[]string{"status"}, 0, "OFF"},
+		{[]string{"backfill"}, 1, "run: worker attach"},
+		{[]string{"attach"}, 0, "Triggers are on"},
+		{[]string{"status"}, 0, "NEEDED"},
+		{[]string{"backfill", "--if-needed"}, 0, "backfill complete: 3000 tasks"},
+		{[]string{"migrate", "down"}, 0, "removed"},
+	} {
+		code, stdout, stderr := command(t, pool, step.args...)
+		printed := stdout
+		if step.code != 0 {
+			printed = stderr
+		}
+		if code != step.code || !strings.Contains(printed, step.want) {
+			t.Fatalf("worker %s: code %d, want %d with %q\nstdout: %s\nstderr: %s",
+				strings.Join(step.args, " "), code, step.code, step.want, stdout, stderr)
+		}
+	}
+}
+
+func TestBadUsage(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"--help"}, 0, "migrate up"},
+		{[]string{"run", "--help"}, 0, "--drain-workers"},
+		{[]string{"bogus"}, 2, "unexpected argument bogus"},
+		{[]string{"run", "--tick", "0s"}, 2, "--tick must be from 100ms to 1m"},
+		{[]string{"run", "--drain-workers", "0"}, 2, "from 1 to 64"},
+		{[]string{"status", "--database-url", "postgres://u:secret@127.0.0.1:port/x"}, 2, "DATABASE_URL"},
+		{[]string{"status", "--database-url", ""}, 2, "DATABASE_URL is empty"},
+	} {
+		code, stdout, stderr := command(t, nil, test.args...)
+		if code != test.code || !strings.Contains(stdout+stderr, test.want) {
+			t.Errorf("worker %s: code %d, want %d with %q\n%s%s", strings.Join(test.args, " "), code, test.code, test.want, stdout, stderr)
+		}
+		if strings.Contains(stdout+stderr, "secret") {
+			t.Errorf("worker %s shows a password:\n%s%s", strings.Join(test.args, " "), stdout, stderr)
+		}
+	}
+}
+
+// The commands stop when they are asked to.
+func TestBackfillStops(t *testing.T) {
+	t.Parallel()
+	pool := testdb.New(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var errs bytes.Buffer
+	if code := run(ctx, []string{"--database-url", pool.Config().ConnString(), "backfill"}, os.Stdout, &errs); code != 130 {
+		t.Errorf("code %d, want 130: %s", code, errs.String())
+	}
+}

@@ -1,0 +1,297 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"daybook/migrations"
+	"daybook/queries"
+	"daybook/rollup"
+)
+
+// backfill compares a backfill with CREATE TABLE AS of the same facts and rollups.
+func backfill(ctx context.Context, pool *pgxpool.Pool) (result, error) {
+	if _, err := migrations.Up(ctx, pool); err != nil {
+		return result{}, err
+	}
+	var rows int
+	if err := pool.QueryRow(ctx, statement("count_usage")).Scan(&rows); err != nil {
+		return result{}, err
+	}
+	say("create table as, of %d usage rows", rows)
+	plain, err := timed(func() error {
+		_, err := pool.Exec(ctx, statement("create_facts"))
+		return err
+	})
+	if err != nil {
+		return result{}, err
+	}
+	say("backfill of the same")
+	took, err := timed(func() error { return rollup.Backfill(ctx, pool, rollup.BackfillConfig{}) })
+	if err != nil {
+		return result{}, err
+	}
+	if _, err := pool.Exec(ctx, "DROP SCHEMA plain CASCADE"); err != nil {
+		return result{}, err
+	}
+	if _, err := pool.Exec(ctx, "VACUUM ANALYZE"); err != nil {
+		return result{}, err
+	}
+	return result{
+		fmt.Sprintf("backfill %d usage rows", rows), seconds(took), seconds(plain) + " CREATE TABLE AS",
+		fmt.Sprintf("%.2f", took.Seconds()/plain.Seconds()), "at most 3",
+	}, nil
+}
+
+// rebuild compares the rebuild of the largest runtime with the bare GROUP BYs on its facts, in several zones, and takes medians.
+func rebuild(ctx context.Context, pool *pgxpool.Pool) (result, error) {
+	var runtime pgtype.UUID
+	var rows int
+	if err := pool.QueryRow(ctx, statement("largest_runtime")).Scan(&runtime, &rows); err != nil {
+		return result{}, err
+	}
+	say("rebuild of a runtime with %d usage rows", rows)
+	var bare, took []time.Duration
+	for _, zone := range []string{"Asia/Kolkata", "America/New_York", "Asia/Kathmandu", "America/Havana", "UTC"} {
+		d, err := timed(func() error {
+			_, err := pool.Exec(ctx, statement("group_runtime"), runtime, zone)
+			return err
+		})
+		if err != nil {
+			return result{}, err
+		}
+		bare = append(bare, d)
+		if _, err := pool.Exec(ctx, statement("set_zone"), runtime, zone); err != nil {
+			return result{}, err
+		}
+		d, err = timed(func() error {
+			r, err := rollup.Rebuild(ctx, pool, runtime)
+			if err == nil && r.Timezone != zone {
+				err = fmt.Errorf("rebuilt in %q, want %q", r.Timezone, zone)
+			}
+			return err
+		})
+		if err != nil {
+			return result{}, err
+		}
+		took = append(took, d)
+	}
+	return result{
+		fmt.Sprintf("rebuild a runtime of %d usage rows", rows), seconds(median(took)), seconds(median(bare)) + " GROUP BYs",
+		fmt.Sprintf("%.2f", median(took).Seconds()/median(bare).Seconds()), "at most 3",
+	}, nil
+}
+
+// drain compares the time to drain 100 changed tasks at two sizes of history. The two take turns, so that both meet the same
+// machine.
+func drain(ctx context.Context, small, large *pgxpool.Pool) (result, error) {
+	const rounds, tasks = 41, 100
+	say("drain of %d changed tasks", tasks)
+	var took [2][]time.Duration
+	for round := range rounds {
+		for i, pool := range []*pgxpool.Pool{small, large} {
+			var ids []pgtype.UUID
+			if err := pool.QueryRow(ctx, statement("sample_tasks"), tasks, []float64{20, 1}[i]).Scan(&ids); err != nil {
+				return result{}, err
+			}
+			if _, err := pool.Exec(ctx, statement("change_tasks"), ids); err != nil {
+				return result{}, err
+			}
+			d, err := timed(func() error { return drainAll(ctx, pool) })
+			if err != nil {
+				return result{}, err
+			}
+			if round > 0 { // The first warms up.
+				took[i] = append(took[i], d)
+			}
+		}
+	}
+	s, l := median(took[0]), median(took[1])
+	return result{
+		fmt.Sprintf("drain %d changed tasks, large history", tasks), fmt.Sprintf("%.1f ms", l.Seconds()*1000),
+		fmt.Sprintf("%.1f ms at the small one", s.Seconds()*1000), fmt.Sprintf("%.2f", l.Seconds()/s.Seconds()), "at most 1.3",
+	}, nil
+}
+
+func drainAll(ctx context.Context, pool *pgxpool.Pool) error {
+	shards, err := queries.New(pool).ListDirtyShards(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range shards {
+		if _, err := rollup.Drain(ctx, pool, s.Shard, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write compares the rate of single-row upserts on four connections with the triggers and without, in turns.
+func write(ctx context.Context, pool *pgxpool.Pool) (result, error) {
+	const rounds, connections, each = 7, 4, 3 * time.Second
+	say("host writes on %d connections, with triggers and without", connections)
+	var ids []pgtype.UUID
+	if err := pool.QueryRow(ctx, statement("sample_tasks"), 20_000, 5.0).Scan(&ids); err != nil {
+		return result{}, err
+	}
+	var with, without []float64
+	for round := range rounds {
+		for _, on := range []bool{round%2 == 0, round%2 == 1} {
+			change, rates := migrations.Detach, &without
+			if on {
+				change, rates = migrations.Attach, &with
+			}
+			if err := change(ctx, pool); err != nil {
+				return result{}, err
+			}
+			n, err := upsert(ctx, pool, ids, connections, each)
+			if err != nil {
+				return result{}, err
+			}
+			if round > 0 { // The first warms up.
+				*rates = append(*rates, float64(n)/each.Seconds())
+			}
+			if err := drainAll(ctx, pool); err != nil {
+				return result{}, err
+			}
+		}
+	}
+	if err := migrations.Attach(ctx, pool); err != nil {
+		return result{}, err
+	}
+	if err := rollup.Backfill(ctx, pool, rollup.BackfillConfig{}); err != nil {
+		return result{}, err
+	}
+	w, wo := median(with), median(without)
+	return result{
+		fmt.Sprintf("upserts of single rows, %d connections", connections), fmt.Sprintf("%.0f a second", w),
+		fmt.Sprintf("%.0f without triggers", wo), fmt.Sprintf("%.2f", w/wo), "at least 0.80",
+	}, nil
+}
+
+func upsert(ctx context.Context, pool *pgxpool.Pool, ids []pgtype.UUID, connections int, duration time.Duration) (int64, error) {
+	sql := statement("upsert_usage")
+	var n atomic.Int64
+	ctx, cancel := context.WithTimeout(ctx, duration)
+	defer cancel()
+	var group errgroup.Group
+	for c := range connections {
+		group.Go(func() error {
+			conn, err := pool.Acquire(ctx)
+			if err != nil {
+				return err
+			}
+			defer conn.Release()
+			for i := c; ctx.Err() == nil; i += connections {
+				if _, err := conn.Exec(context.WithoutCancel(ctx), sql, ids[i%len(ids)], i); err != nil {
+					return err
+				}
+				n.Add(1)
+			}
+			return nil
+		})
+	}
+	err := group.Wait()
+	return n.Load(), err
+}
+
+// freshness runs two workers and a host that upserts at a fixed rate, and samples the lag.
+func (c *cli) freshness(ctx context.Context, pool *pgxpool.Pool) ([]result, error) {
+	say("freshness at %d upserts a second for %s", c.Rate, c.Duration)
+	var ids []pgtype.UUID
+	if err := pool.QueryRow(ctx, statement("sample_tasks"), 20_000, 5.0).Scan(&ids); err != nil {
+		return nil, err
+	}
+	for range 2 {
+		worker := exec.CommandContext(ctx, c.Worker, "run", "--log-level", "warn")
+		worker.Env = append(os.Environ(), "DATABASE_URL="+pool.Config().ConnString())
+		worker.Stderr = os.Stderr
+		worker.Cancel = func() error { return worker.Process.Signal(syscall.SIGTERM) }
+		if err := worker.Start(); err != nil {
+			return nil, fmt.Errorf("%w; build it with: make build", err)
+		}
+		defer worker.Wait()                          //nolint:errcheck // It ends by the signal.
+		defer worker.Process.Signal(syscall.SIGTERM) //nolint:errcheck // It may be gone.
+	}
+	q := queries.New(pool)
+	sql := statement("upsert_usage")
+	var writing errgroup.Group
+	start := time.Now()
+	const writers = 4
+	for w := range writers {
+		writing.Go(func() error {
+			// Each row has its moment; a writer that falls behind catches up.
+			for i := w; ; i += writers {
+				at := time.Duration(i) * time.Second / time.Duration(c.Rate)
+				if at > c.Duration {
+					return nil
+				}
+				select {
+				case <-time.After(time.Until(start.Add(at))):
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+				if _, err := pool.Exec(ctx, sql, ids[i%len(ids)], i); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	var lags []float64
+	over := make(chan error, 1)
+	go func() { over <- writing.Wait() }()
+	sample := time.NewTicker(100 * time.Millisecond)
+	defer sample.Stop()
+sampling:
+	for {
+		select {
+		case err := <-over:
+			if err != nil {
+				return nil, err
+			}
+			break sampling
+		case <-sample.C:
+			lag, err := q.GetLag(ctx)
+			if err != nil {
+				return nil, err
+			}
+			lags = append(lags, lag)
+		}
+	}
+	end := time.Now()
+	for {
+		lag, err := q.GetLag(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if lag == 0 {
+			break
+		}
+		if time.Since(end) > time.Minute {
+			return nil, fmt.Errorf("lag is still %.1f s a minute after the end", lag)
+		}
+		<-sample.C
+	}
+	slices.Sort(lags)
+	rate := fmt.Sprintf("lag at %d upserts a second", c.Rate)
+	return []result{
+		{rate + ", median", fmt.Sprintf("%.2f s", median(lags)), "", "", "at most 1.5 s"},
+		{rate + ", 99th percentile", fmt.Sprintf("%.2f s", lags[len(lags)*99/100]), "", "", "at most 3 s"},
+		{"back to 0 after the end", seconds(time.Since(end)), "", "", "at most 3 s"},
+	}, nil
+}
+
+func median[T float64 | time.Duration](list []T) T {
+	sorted := slices.Sorted(slices.Values(list))
+	return sorted[len(sorted)/2]
+}

@@ -1,0 +1,1 @@
+SELECT array_agg(task_id) FROM (SELECT DISTINCT task_id FROM public.task_usage TABLESAMPLE SYSTEM ($2) LIMIT $1) x
