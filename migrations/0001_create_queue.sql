@@ -6,31 +6,46 @@
 CREATE SCHEMA IF NOT EXISTS daybook;
 
 -- +goose StatementBegin
--- The role that owns the trigger functions. It belongs to the cluster, so another database may have made it.
+-- The role that owns the trigger functions. It belongs to the cluster: a migration of another database may make it, or drop
+-- it, at the same moment. Once it has a privilege here nobody can drop it.
 DO $$
+DECLARE
+    -- Giving a function to a role takes the right to act as it. From Postgres 16 on membership alone is not enough.
+    privilege text := CASE WHEN current_setting('server_version_num')::integer < 160000 THEN 'MEMBER' ELSE 'SET' END;
+    missing   boolean;
+    may_use   boolean := false;
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'daybook_trigger') THEN
+    FOR attempt IN 1..10 LOOP
         BEGIN
-            CREATE ROLE daybook_trigger NOLOGIN;
+            missing := NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'daybook_trigger');
+            IF missing THEN
+                CREATE ROLE daybook_trigger NOLOGIN;
+            END IF;
+            IF NOT pg_catalog.pg_has_role(current_user, 'daybook_trigger', privilege) THEN
+                EXECUTE format('GRANT daybook_trigger TO %I', current_user);
+            END IF;
+            may_use := true;
+            GRANT USAGE ON SCHEMA daybook TO daybook_trigger;
+            EXIT;
         EXCEPTION
-            WHEN duplicate_object OR unique_violation THEN
-                NULL;
+            WHEN duplicate_object OR unique_violation OR undefined_object THEN
+                IF attempt = 10 THEN
+                    RAISE;
+                END IF;
             WHEN insufficient_privilege THEN
-                RAISE EXCEPTION 'role daybook_trigger is missing and % may not create it', current_user
-                    USING HINT = format(
-                        'Have an administrator run: CREATE ROLE daybook_trigger NOLOGIN; GRANT daybook_trigger TO %I;',
-                        current_user);
+                IF may_use THEN
+                    RAISE;
+                END IF;
+                RAISE insufficient_privilege USING
+                    MESSAGE = CASE WHEN missing THEN format('role daybook_trigger is missing and %s may not create it', current_user)
+                        ELSE format('%s is not a member of role daybook_trigger', current_user) END,
+                    HINT = format('Have an administrator run: %sGRANT daybook_trigger TO %I;',
+                        CASE WHEN missing THEN 'CREATE ROLE daybook_trigger NOLOGIN; ' ELSE '' END, current_user);
         END;
-    END IF;
-    -- Giving a function to a role takes membership in it.
-    IF NOT pg_catalog.pg_has_role(current_user, 'daybook_trigger', 'MEMBER') THEN
-        EXECUTE format('GRANT daybook_trigger TO %I', current_user);
-    END IF;
+    END LOOP;
 END
 $$;
 -- +goose StatementEnd
-
-GRANT USAGE ON SCHEMA daybook TO daybook_trigger;
 
 -- How many shards the queue has. Every process reads the number from here.
 CREATE FUNCTION daybook.shard_count() RETURNS integer
@@ -45,7 +60,8 @@ CREATE FUNCTION daybook.shard_of(task_id uuid) RETURNS smallint
 GRANT EXECUTE ON FUNCTION daybook.shard_of(uuid), daybook.shard_count() TO daybook_trigger;
 
 CREATE TABLE daybook.task_usage_daily_dirty (
-    shard       smallint NOT NULL GENERATED ALWAYS AS (daybook.shard_of(task_id)) STORED,
+    -- daybook.shard_of(task_id). Whoever inserts computes it: a generated column is planned anew for every host write.
+    shard       smallint NOT NULL,
     id          bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
     task_id     uuid NOT NULL,
     enqueued_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -87,12 +103,13 @@ DROP FUNCTION daybook.shard_of(uuid);
 DROP FUNCTION daybook.shard_count();
 REVOKE USAGE ON SCHEMA daybook FROM daybook_trigger;
 -- +goose StatementBegin
--- Other databases of the cluster may still use the role; then it stays.
+-- Other databases of the cluster may still use the role; then it stays. An internal error means that one of them drops it
+-- at the same moment.
 DO $$
 BEGIN
     DROP ROLE daybook_trigger;
 EXCEPTION
-    WHEN dependent_objects_still_exist OR insufficient_privilege OR undefined_object THEN
+    WHEN dependent_objects_still_exist OR insufficient_privilege OR undefined_object OR internal_error THEN
         NULL;
 END
 $$;

@@ -6,26 +6,25 @@
 -- +goose Up
 
 -- +goose StatementBegin
-CREATE FUNCTION daybook.mark_usage_inserted() RETURNS trigger
+-- For INSERT and UPDATE. A task that is named twice gets two entries, which costs less than to look for doubles.
+CREATE FUNCTION daybook.mark_usage_written() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    INSERT INTO daybook.task_usage_daily_dirty (task_id)
-    SELECT DISTINCT task_id FROM new_rows WHERE task_id IS NOT NULL;
+    INSERT INTO daybook.task_usage_daily_dirty (shard, task_id)
+    SELECT daybook.shard_of(task_id), task_id FROM new_rows WHERE task_id IS NOT NULL;
     RETURN NULL;
 END
 $$;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
-CREATE FUNCTION daybook.mark_usage_updated() RETURNS trigger
+-- For a row that was given to another task: this is the task that lost it.
+CREATE FUNCTION daybook.mark_usage_moved() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    INSERT INTO daybook.task_usage_daily_dirty (task_id)
-    SELECT task_id FROM new_rows WHERE task_id IS NOT NULL
-    UNION
-    SELECT task_id FROM old_rows WHERE task_id IS NOT NULL;
+    INSERT INTO daybook.task_usage_daily_dirty (shard, task_id) VALUES (daybook.shard_of(OLD.task_id), OLD.task_id);
     RETURN NULL;
 END
 $$;
@@ -36,8 +35,8 @@ CREATE FUNCTION daybook.mark_usage_deleted() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    INSERT INTO daybook.task_usage_daily_dirty (task_id)
-    SELECT DISTINCT task_id FROM old_rows WHERE task_id IS NOT NULL;
+    INSERT INTO daybook.task_usage_daily_dirty (shard, task_id)
+    SELECT DISTINCT daybook.shard_of(task_id), task_id FROM old_rows WHERE task_id IS NOT NULL;
     RETURN NULL;
 END
 $$;
@@ -49,9 +48,9 @@ CREATE FUNCTION daybook.mark_task_changed() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    INSERT INTO daybook.task_usage_daily_dirty (task_id) VALUES (NEW.id);
+    INSERT INTO daybook.task_usage_daily_dirty (shard, task_id) VALUES (daybook.shard_of(NEW.id), NEW.id);
     IF TG_OP = 'UPDATE' AND OLD.id IS DISTINCT FROM NEW.id THEN
-        INSERT INTO daybook.task_usage_daily_dirty (task_id) VALUES (OLD.id);
+        INSERT INTO daybook.task_usage_daily_dirty (shard, task_id) VALUES (daybook.shard_of(OLD.id), OLD.id);
     END IF;
     RETURN NULL;
 END
@@ -63,7 +62,7 @@ CREATE FUNCTION daybook.mark_tasks_deleted() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    INSERT INTO daybook.task_usage_daily_dirty (task_id) SELECT id FROM old_rows;
+    INSERT INTO daybook.task_usage_daily_dirty (shard, task_id) SELECT daybook.shard_of(id), id FROM old_rows;
     RETURN NULL;
 END
 $$;
@@ -112,7 +111,7 @@ DECLARE
 BEGIN
     GRANT CREATE ON SCHEMA daybook TO daybook_trigger;
     FOREACH f IN ARRAY ARRAY[
-        'mark_usage_inserted', 'mark_usage_updated', 'mark_usage_deleted', 'mark_task_changed',
+        'mark_usage_written', 'mark_usage_moved', 'mark_usage_deleted', 'mark_task_changed',
         'mark_tasks_deleted', 'mark_scope_changed', 'mark_all_changed', 'request_rebuild'
     ] LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION daybook.%I() FROM PUBLIC', f);
@@ -190,9 +189,12 @@ BEGIN
     had_all := daybook.attached();
 
     CREATE OR REPLACE TRIGGER daybook_insert AFTER INSERT ON public.task_usage
-        REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION daybook.mark_usage_inserted();
+        REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION daybook.mark_usage_written();
     CREATE OR REPLACE TRIGGER daybook_update AFTER UPDATE ON public.task_usage
-        REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION daybook.mark_usage_updated();
+        REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION daybook.mark_usage_written();
+    CREATE OR REPLACE TRIGGER daybook_move AFTER UPDATE ON public.task_usage
+        FOR EACH ROW WHEN (OLD.task_id IS DISTINCT FROM NEW.task_id AND OLD.task_id IS NOT NULL)
+        EXECUTE FUNCTION daybook.mark_usage_moved();
     CREATE OR REPLACE TRIGGER daybook_delete AFTER DELETE ON public.task_usage
         REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION daybook.mark_usage_deleted();
     CREATE OR REPLACE TRIGGER daybook_truncate AFTER TRUNCATE ON public.task_usage
@@ -252,5 +254,5 @@ DROP FUNCTION daybook.mark_scope_changed();
 DROP FUNCTION daybook.mark_tasks_deleted();
 DROP FUNCTION daybook.mark_task_changed();
 DROP FUNCTION daybook.mark_usage_deleted();
-DROP FUNCTION daybook.mark_usage_updated();
-DROP FUNCTION daybook.mark_usage_inserted();
+DROP FUNCTION daybook.mark_usage_moved();
+DROP FUNCTION daybook.mark_usage_written();

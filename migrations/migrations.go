@@ -1,7 +1,8 @@
 // Package migrations owns the schema daybook: it makes it, brings it up to date and removes it without a trace, and puts the
 // triggers on the host's tables and takes them off. The SQL is embedded in the binary.
 //
-// It never makes the host wait: whatever locks a host table gives up after LockTimeout.
+// It hardly makes the host wait: whatever locks a host table gives up after LockTimeout, lets the host's writes pass, and tries
+// again a few times.
 package migrations
 
 import (
@@ -24,9 +25,16 @@ import (
 // Schema is where everything of Daybook's lives, River's tables too.
 const Schema = "daybook"
 
-// LockTimeout bounds how long Attach and Detach wait for a host table, and so how long the host's writes can queue up behind
-// them. The migrations that call them name the same value.
-const LockTimeout = 500 * time.Millisecond
+// LockTimeout bounds how long one attempt waits for one of the host's five tables, and so how long the host's writes can queue
+// up behind it: half a second at the worst. The migration that locks them names the same value.
+const LockTimeout = 100 * time.Millisecond
+
+const (
+	// lockAttempts is how often a lock is tried before ErrBusy: for a few seconds in all.
+	lockAttempts = 10
+	// lockPause lets the host's writes pass between two attempts.
+	lockPause = 200 * time.Millisecond
+)
 
 //go:embed *.sql
 var files embed.FS
@@ -86,14 +94,13 @@ func Up(ctx context.Context, pool *pgxpool.Pool) ([]string, error) {
 		}
 		return withProvider(pool, func(p *goose.Provider) error {
 			results, err := p.Up(ctx)
-			var partial *goose.PartialError
-			if errors.As(err, &partial) {
+			if partial, ok := errors.AsType[*goose.PartialError](err); ok {
 				results = partial.Applied
 			}
 			for _, r := range results {
 				applied = append(applied, r.Source.Path)
 			}
-			return explain(ctx, pool, err)
+			return explain(ctx, pool, err, writers)
 		})
 	})
 	return applied, err
@@ -107,8 +114,11 @@ func Down(ctx context.Context, pool *pgxpool.Pool) error {
 			return err
 		}
 		err := withProvider(pool, func(p *goose.Provider) error {
-			_, err := p.DownTo(ctx, 0)
-			return explain(ctx, pool, err)
+			err := patiently(ctx, func() error {
+				_, err := p.DownTo(ctx, 0)
+				return err
+			})
+			return explain(ctx, pool, err, readersToo)
 		})
 		if err != nil {
 			return err
@@ -149,7 +159,7 @@ func List(ctx context.Context, pool *pgxpool.Pool) ([]Status, error) {
 	return list, err
 }
 
-// CheckCurrent returns ErrOutdated unless every migration is applied.
+// CheckCurrent returns ErrOutdated unless every migration is applied, River's too.
 func CheckCurrent(ctx context.Context, pool *pgxpool.Pool) error {
 	list, err := List(ctx, pool)
 	if err != nil {
@@ -160,6 +170,17 @@ func CheckCurrent(ctx context.Context, pool *pgxpool.Pool) error {
 			return ErrOutdated
 		}
 	}
+	river, err := riverMigrator(pool)
+	if err != nil {
+		return err
+	}
+	result, err := river.Validate(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("check river's migrations: %w", err)
+	}
+	if !result.OK {
+		return ErrOutdated
+	}
 	return nil
 }
 
@@ -169,30 +190,61 @@ func Attach(ctx context.Context, pool *pgxpool.Pool) error {
 	if err := CheckHost(ctx, pool); err != nil {
 		return err
 	}
-	return callWithLockTimeout(ctx, pool, statement("attach"))
+	return callWithLockTimeout(ctx, pool, statement("attach"), writers)
 }
 
 // Detach takes the triggers off. From then on the host's changes are not counted. It returns ErrBusy rather than make the
 // host wait.
 func Detach(ctx context.Context, pool *pgxpool.Pool) error {
-	return callWithLockTimeout(ctx, pool, statement("detach"))
+	return callWithLockTimeout(ctx, pool, statement("detach"), readersToo)
 }
 
-func callWithLockTimeout(ctx context.Context, pool *pgxpool.Pool, sql string) error {
-	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		timeout := fmt.Sprintf("%dms", LockTimeout.Milliseconds())
-		if _, err := tx.Exec(ctx, statement("set_lock_timeout"), timeout); err != nil {
+func callWithLockTimeout(ctx context.Context, pool *pgxpool.Pool, sql string, b blockers) error {
+	err := patiently(ctx, func() error {
+		return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+			timeout := fmt.Sprintf("%dms", LockTimeout.Milliseconds())
+			if _, err := tx.Exec(ctx, statement("set_lock_timeout"), timeout); err != nil {
+				return err
+			}
+			_, err := tx.Exec(ctx, sql)
+			return err
+		})
+	})
+	return explain(ctx, pool, err, b)
+}
+
+// patiently does again what fails for want of a lock. Each attempt is a transaction that keeps nothing when it fails.
+func patiently(ctx context.Context, do func() error) error {
+	pause := time.NewTicker(lockPause)
+	defer pause.Stop()
+	for attempt := 1; ; attempt++ {
+		err := do()
+		if attempt == lockAttempts || !isLockTimeout(err) {
 			return err
 		}
-		_, err := tx.Exec(ctx, sql)
-		return err
-	})
-	return explain(ctx, pool, err)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
-// exclusively runs do while no other migration runs. The lock ends with its transaction, whatever happens to this process.
+// isLockTimeout tells whether err is lock_timeout (SQLSTATE 55P03).
+func isLockTimeout(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == "55P03"
+}
+
+// exclusively runs do while no other migration runs. The lock ends with its transaction, whatever happens to this process. It
+// has a connection of its own: those who wait for the lock must not keep the pool's from the one who has it.
 func exclusively(ctx context.Context, pool *pgxpool.Pool, do func() error) error {
-	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+	conn, err := pgx.ConnectConfig(ctx, pool.Config().ConnConfig)
+	if err != nil {
+		return fmt.Errorf("lock migrations: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // The transaction has ended by then.
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, statement("lock_migrate"), lockMigrate); err != nil {
 			return fmt.Errorf("lock migrations: %w", err)
 		}
@@ -215,25 +267,33 @@ func riverMigrator(pool *pgxpool.Pool) (*rivermigrate.Migrator[pgx.Tx], error) {
 	return rivermigrate.New(riverpgxv5.New(pool), &rivermigrate.Config{Schema: Schema})
 }
 
+// blockers says which transactions are in the way of a change to a host table.
+type blockers bool
+
+const (
+	writers    blockers = false // Creating a trigger waits for these alone.
+	readersToo blockers = true  // Dropping a trigger waits for everybody.
+)
+
 // explain turns a lock timeout into ErrBusy with the transactions that are in the way.
-func explain(ctx context.Context, pool *pgxpool.Pool, err error) error {
+func explain(ctx context.Context, pool *pgxpool.Pool, err error, b blockers) error {
 	var pgErr *pgconn.PgError
 	if !errors.As(err, &pgErr) {
 		return err
 	}
-	if pgErr.Code != "55P03" {
+	if !isLockTimeout(err) {
 		if pgErr.Hint != "" {
 			return fmt.Errorf("%w. %s", err, pgErr.Hint)
 		}
 		return err
 	}
-	rows, qerr := pool.Query(ctx, statement("list_blockers"))
+	rows, qerr := pool.Query(ctx, statement("list_blockers"), bool(b))
 	if qerr != nil {
 		return ErrBusy
 	}
-	blockers, qerr := pgx.CollectRows(rows, pgx.RowTo[string])
-	if qerr != nil || len(blockers) == 0 {
+	found, qerr := pgx.CollectRows(rows, pgx.RowTo[string])
+	if qerr != nil || len(found) == 0 {
 		return fmt.Errorf("%w; try again", ErrBusy)
 	}
-	return fmt.Errorf("%w; try again when these have ended: %v", ErrBusy, blockers)
+	return fmt.Errorf("%w; try again when these have ended: %v", ErrBusy, found)
 }

@@ -56,8 +56,8 @@ LIMIT @max_tasks;
 UPDATE daybook.backfill_lane SET seq = @seq, done = done + @done WHERE lane = @lane;
 
 -- name: MarkTasks :exec
-INSERT INTO daybook.task_usage_daily_dirty (task_id)
-SELECT unnest(@task_ids::uuid[]);
+INSERT INTO daybook.task_usage_daily_dirty (shard, task_id)
+SELECT daybook.shard_of(id), id FROM (SELECT unnest(@task_ids::uuid[]) AS id) t;
 
 -- name: FinishBackfill :exec
 UPDATE daybook.coverage SET backfill_finished_at = clock_timestamp();

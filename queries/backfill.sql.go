@@ -222,8 +222,8 @@ func (q *Queries) LockShards(ctx context.Context, arg LockShardsParams) error {
 }
 
 const markTasks = `-- name: MarkTasks :exec
-INSERT INTO daybook.task_usage_daily_dirty (task_id)
-SELECT unnest($1::uuid[])
+INSERT INTO daybook.task_usage_daily_dirty (shard, task_id)
+SELECT daybook.shard_of(id), id FROM (SELECT unnest($1::uuid[]) AS id) t
 `
 
 func (q *Queries) MarkTasks(ctx context.Context, taskIds []pgtype.UUID) error {

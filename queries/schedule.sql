@@ -49,16 +49,16 @@ LIMIT @max_scopes
 FOR UPDATE SKIP LOCKED;
 
 -- name: MarkTasksOfIssues :execrows
-INSERT INTO daybook.task_usage_daily_dirty (task_id, enqueued_at)
-SELECT t.id, min(s.enqueued_at)
+INSERT INTO daybook.task_usage_daily_dirty (shard, task_id, enqueued_at)
+SELECT daybook.shard_of(t.id), t.id, min(s.enqueued_at)
 FROM daybook.dirty_scope s
 JOIN public.agent_task_queue t ON t.issue_id = s.key
 WHERE s.id = ANY(@ids::bigint[]) AND s.kind = 'issue'
 GROUP BY t.id;
 
 -- name: MarkTasksOfAgents :execrows
-INSERT INTO daybook.task_usage_daily_dirty (task_id, enqueued_at)
-SELECT t.id, min(s.enqueued_at)
+INSERT INTO daybook.task_usage_daily_dirty (shard, task_id, enqueued_at)
+SELECT daybook.shard_of(t.id), t.id, min(s.enqueued_at)
 FROM daybook.dirty_scope s
 JOIN public.agent_task_queue t ON t.agent_id = s.key
 WHERE s.id = ANY(@ids::bigint[]) AND s.kind = 'agent'
@@ -66,8 +66,8 @@ GROUP BY t.id;
 
 -- name: MarkAllTasks :execrows
 -- After a TRUNCATE: whatever is counted may be gone. Tasks that are not counted yet have their own entries.
-INSERT INTO daybook.task_usage_daily_dirty (task_id, enqueued_at)
-SELECT f.task_id, s.enqueued_at
+INSERT INTO daybook.task_usage_daily_dirty (shard, task_id, enqueued_at)
+SELECT daybook.shard_of(f.task_id), f.task_id, s.enqueued_at
 FROM (SELECT task_id FROM daybook.task_usage_fact UNION SELECT task_id FROM daybook.task_fact) f,
     (SELECT min(enqueued_at) AS enqueued_at FROM daybook.dirty_scope WHERE id = ANY(@ids::bigint[]) AND kind = 'all') s
 WHERE s.enqueued_at IS NOT NULL;

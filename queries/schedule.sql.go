@@ -142,8 +142,8 @@ func (q *Queries) ListRequestedRebuilds(ctx context.Context, arg ListRequestedRe
 }
 
 const markAllTasks = `-- name: MarkAllTasks :execrows
-INSERT INTO daybook.task_usage_daily_dirty (task_id, enqueued_at)
-SELECT f.task_id, s.enqueued_at
+INSERT INTO daybook.task_usage_daily_dirty (shard, task_id, enqueued_at)
+SELECT daybook.shard_of(f.task_id), f.task_id, s.enqueued_at
 FROM (SELECT task_id FROM daybook.task_usage_fact UNION SELECT task_id FROM daybook.task_fact) f,
     (SELECT min(enqueued_at) AS enqueued_at FROM daybook.dirty_scope WHERE id = ANY($1::bigint[]) AND kind = 'all') s
 WHERE s.enqueued_at IS NOT NULL
@@ -159,8 +159,8 @@ func (q *Queries) MarkAllTasks(ctx context.Context, ids []int64) (int64, error) 
 }
 
 const markTasksOfAgents = `-- name: MarkTasksOfAgents :execrows
-INSERT INTO daybook.task_usage_daily_dirty (task_id, enqueued_at)
-SELECT t.id, min(s.enqueued_at)
+INSERT INTO daybook.task_usage_daily_dirty (shard, task_id, enqueued_at)
+SELECT daybook.shard_of(t.id), t.id, min(s.enqueued_at)
 FROM daybook.dirty_scope s
 JOIN public.agent_task_queue t ON t.agent_id = s.key
 WHERE s.id = ANY($1::bigint[]) AND s.kind = 'agent'
@@ -176,8 +176,8 @@ func (q *Queries) MarkTasksOfAgents(ctx context.Context, ids []int64) (int64, er
 }
 
 const markTasksOfIssues = `-- name: MarkTasksOfIssues :execrows
-INSERT INTO daybook.task_usage_daily_dirty (task_id, enqueued_at)
-SELECT t.id, min(s.enqueued_at)
+INSERT INTO daybook.task_usage_daily_dirty (shard, task_id, enqueued_at)
+SELECT daybook.shard_of(t.id), t.id, min(s.enqueued_at)
 FROM daybook.dirty_scope s
 JOIN public.agent_task_queue t ON t.issue_id = s.key
 WHERE s.id = ANY($1::bigint[]) AND s.kind = 'issue'

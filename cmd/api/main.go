@@ -16,6 +16,7 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
 
 	"daybook/internal/httpapi"
 )
@@ -26,7 +27,10 @@ const (
 	writeTimeout  = 30 * time.Second
 	idleTimeout   = 2 * time.Minute
 	maxHeader     = 32 << 10
-	stopTimeout   = 10 * time.Second
+	// connectTimeout bounds an attempt to connect, unless the URL has a connect_timeout. An attempt outlives its request and keeps
+	// its place in the pool, so with pgx's two minutes a server that did not answer would be missed for two minutes more.
+	connectTimeout = 3 * time.Second
+	stopTimeout    = 10 * time.Second
 	// minSecret is the length in bytes of a secret that is as strong as HS256 (RFC 7518, section 3.2).
 	minSecret = 32
 )
@@ -91,6 +95,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 type serveCmd struct {
 	DatabaseURL string `name:"database-url" env:"DATABASE_URL" required:"" placeholder:"URL" help:"Postgres of the host, as postgres://user:password@host/database. A role that may only read is enough."`
 	Addr        string `env:"DAYBOOK_API_ADDR" default:"127.0.0.1:8080" help:"Address to serve on."`
+	MetricsAddr string `name:"metrics-addr" env:"DAYBOOK_API_METRICS_ADDR" default:"127.0.0.1:9464" help:"Address to serve Prometheus metrics on, at /metrics."`
 }
 
 // Run serves until the context of e is done, then lets running requests finish.
@@ -107,6 +112,9 @@ func (c *serveCmd) Run(e *env) error {
 	}
 	// Every transaction is read-only, whatever the role may do.
 	config.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on"
+	if config.ConnConfig.ConnectTimeout == 0 {
+		config.ConnConfig.ConnectTimeout = connectTimeout
+	}
 	pool, err := pgxpool.NewWithConfig(e.ctx, config)
 	if err != nil {
 		return err
@@ -119,10 +127,28 @@ func (c *serveCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", c.Addr)
-	if err != nil {
-		return fmt.Errorf("%w; choose another address with --addr or DAYBOOK_API_ADDR", err)
+	group, ctx := errgroup.WithContext(e.ctx)
+	for _, l := range []struct {
+		name, addr, flag string
+		handler          http.Handler
+	}{
+		{"api", c.Addr, "--addr or DAYBOOK_API_ADDR", handler},
+		{"metrics", c.MetricsAddr, "--metrics-addr or DAYBOOK_API_METRICS_ADDR", httpapi.MetricsHandler(pool, e.logger)},
+	} {
+		listener, err := net.Listen("tcp", l.addr)
+		if err != nil {
+			return fmt.Errorf("%w; choose another address with %s", err, l.flag)
+		}
+		e.logger.Info(l.name+" listening", slog.String("addr", listener.Addr().String()))
+		group.Go(func() error { return e.serve(ctx, listener, l.handler) })
 	}
+	<-ctx.Done()
+	e.logger.Info("api stopping")
+	return group.Wait()
+}
+
+// serve serves until ctx is done, then lets running requests finish.
+func (e *env) serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
 	server := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
@@ -131,16 +157,14 @@ func (c *serveCmd) Run(e *env) error {
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
-	e.logger.Info("api listening", slog.String("addr", listener.Addr().String()))
 	select {
 	case err := <-served:
 		return err
-	case <-e.ctx.Done():
+	case <-ctx.Done():
 	}
-	e.logger.Info("api stopping")
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), stopTimeout)
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
-	if err := server.Shutdown(ctx); err != nil && !errors.Is(err, http.ErrServerClosed) {
+	if err := server.Shutdown(stop); err != nil {
 		return fmt.Errorf("stop: %w", err)
 	}
 	return nil
