@@ -46,9 +46,10 @@ test: bin/withpg ## run the tests with the race detector (TESTFLAGS, PACKAGES)
 	echo '*** Install one (on Debian: apt-get install gcc libc6-dev) and run make test again.'; \
 	exit $$code
 
+# BENCHFLAGS are flags for the bench: see bin/bench --help.
 .PHONY: bench
-bench: bin/withpg ## run the benchmarks
-	@exec bin/withpg -- go test -run '^$$' -bench . -benchtime 1x $(TESTFLAGS) $(PACKAGES)
+bench: bin/withpg build ## measure Daybook beside what it is compared with; some ten minutes (BENCHFLAGS)
+	@go build -buildvcs=false -o bin/bench ./internal/cmd/bench && exec bin/withpg --durable -- bin/bench $(BENCHFLAGS)
 
 .PHONY: lint
 lint: ## check the code with golangci-lint

@@ -79,9 +79,12 @@ func Drain(ctx context.Context, db DB, shard int16, enough func() bool) (DrainRe
 				total.Quarantined = append(total.Quarantined, Quarantined{TaskID: batch.first.TaskID, Reason: err})
 			}
 			continue
-		case err != nil && !isLockTimeout(err):
+		case isLockTimeout(err):
+			batch.busy = true
+		case err != nil:
 			return total, fmt.Errorf("drain shard %d: %w", shard, err)
-		case batch.busy, err != nil:
+		}
+		if batch.busy {
 			total.Busy = true
 			return total, nil
 		}

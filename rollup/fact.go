@@ -3,6 +3,7 @@ package rollup
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5/pgtype"
 
@@ -236,22 +237,12 @@ func (l *ledger) writeFacts(ctx context.Context, q *queries.Queries, tasks []pgt
 
 // has tells whether the state holds exactly this fact.
 func (s *taskState) has(f *usageFact) bool {
-	for i := range s.usage {
-		if s.usage[i] == *f {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(s.usage, *f)
 }
 
 // names tells whether the state holds a fact of this provider and model.
 func (s *taskState) names(f *usageFact) bool {
-	for i := range s.usage {
-		if s.usage[i].provider == f.provider && s.usage[i].model == f.model {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.usage, func(g usageFact) bool { return g.provider == f.provider && g.model == f.model })
 }
 
 func stateOf(states map[pgtype.UUID]*taskState, task pgtype.UUID) *taskState {

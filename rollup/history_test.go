@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -238,10 +239,8 @@ func (tx *mutantTx) mutate(sql string) (pgx.Tx, string) {
 	if match == nil {
 		return tx.Tx, sql
 	}
-	for _, name := range tx.mutant.early {
-		if name == match[1] {
-			return tx.snapshot, sql
-		}
+	if slices.Contains(tx.mutant.early, match[1]) {
+		return tx.snapshot, sql
 	}
 	if rewrite := tx.mutant.rewrite[match[1]]; rewrite != nil {
 		sql = rewrite(sql)
@@ -275,7 +274,7 @@ func (tx *mutantTx) Commit(ctx context.Context) error {
 
 func (tx *mutantTx) Rollback(ctx context.Context) error {
 	if tx.snapshot != nil {
-		tx.snapshot.Rollback(ctx) //nolint:errcheck // It reads only.
+		tx.snapshot.Rollback(ctx)
 	}
 	return tx.Tx.Rollback(ctx)
 }

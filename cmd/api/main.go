@@ -139,7 +139,7 @@ func (c *serveCmd) Run(e *env) error {
 		if err != nil {
 			return fmt.Errorf("%w; choose another address with %s", err, l.flag)
 		}
-		e.logger.Info(l.name+" listening", slog.String("addr", listener.Addr().String()))
+		e.logger.Info("listening", slog.String("server", l.name), slog.String("addr", listener.Addr().String()))
 		group.Go(func() error { return e.serve(ctx, listener, l.handler) })
 	}
 	<-ctx.Done()

@@ -167,7 +167,7 @@ func start(ctx context.Context, t *testing.T, args ...string) *api {
 	a := &api{stderr: newWatched(t), done: make(chan int, 1)}
 	args = append(args, "--jwt-secret", secret, "--addr", "127.0.0.1:0")
 	go func() { a.done <- run(ctx, args, io.Discard, a.stderr) }()
-	a.url = "http://" + a.stderr.await(t, `msg="api listening" addr=(\S+)`)
+	a.url = "http://" + a.stderr.await(t, `msg=listening server=api addr=(\S+)`)
 	return a
 }
 
@@ -416,7 +416,7 @@ func TestSIGTERM(t *testing.T) {
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	a := &api{url: "http://" + log.await(t, `"msg":"api listening","addr":"([^"]+)"`)}
+	a := &api{url: "http://" + log.await(t, `"msg":"listening","server":"api","addr":"([^"]+)"`)}
 	a.require(t, path, token, http.StatusOK)
 	if err := command.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)

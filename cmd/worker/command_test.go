@@ -22,7 +22,7 @@ func command(t *testing.T, pool *pgxpool.Pool, args ...string) (code int, stdout
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer out.Close() //nolint:errcheck // It is read below.
+	defer out.Close()
 	var errs bytes.Buffer
 	if pool != nil {
 		args = append([]string{"--database-url", pool.Config().ConnString()}, args...)

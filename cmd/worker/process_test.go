@@ -61,8 +61,8 @@ func startWorker(t *testing.T, pool *pgxpool.Pool) *process {
 	}
 	t.Cleanup(func() {
 		if p.ProcessState == nil {
-			p.Process.Kill() //nolint:errcheck // It may have ended.
-			p.Wait()         //nolint:errcheck // Killed.
+			p.Process.Kill()
+			p.Wait()
 		}
 		if t.Failed() {
 			t.Logf("worker %d:\n%s", p.Process.Pid, p.output.String())
@@ -149,7 +149,7 @@ playing:
 		case <-next.C:
 			i := random.IntN(len(workers))
 			workers[i].signal(t, syscall.SIGKILL)
-			workers[i].Wait() //nolint:errcheck // Killed.
+			workers[i].Wait()
 			workers[i] = startWorker(t, pool)
 			kills++
 			next.Reset(time.Duration(300+random.IntN(900)) * time.Millisecond)

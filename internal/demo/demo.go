@@ -99,7 +99,7 @@ type Host struct {
 func Describe(ctx context.Context, db DB) (Host, error) {
 	var host Host
 	var email, id string
-	rows, err := db.Query(ctx, describeUsersSQL)
+	rows, err := db.Query(ctx, describeUsersSQL) //nolint:rowserrcheck // ForEachRow returns it.
 	if err != nil {
 		return Host{}, fmt.Errorf("read demo users: %w", err)
 	}

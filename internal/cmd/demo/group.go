@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -76,8 +77,7 @@ func (g *group) fail(err error) {
 // stop ends the stages one by one, the last started first, and returns what went wrong while they stopped.
 func (g *group) stop() error {
 	var errs []error
-	for i := len(g.stages) - 1; i >= 0; i-- {
-		s := g.stages[i]
+	for _, s := range slices.Backward(g.stages) {
 		s.cancel()
 		s.wg.Wait()
 		errs = append(errs, s.errs...)

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -18,12 +19,13 @@ import (
 	"daybook/internal/localpg"
 )
 
-const usage = `Usage: withpg [--help] -- COMMAND ARGS...
+const usage = `Usage: withpg [--help] [--durable] -- COMMAND ARGS...
        withpg --remove DIR
 
 Runs the command with DATABASE_URL set. When it is set already, the command runs as it is. Else withpg starts an
 ephemeral Postgres on 127.0.0.1 and removes it when the command ends. It exits with the code of the command.
 
+  --durable     let the Postgres it starts write as safely as one in production, for measurements
   --remove DIR  remove the development cluster of the checkout DIR with its data, and what killed runs left behind
 `
 
@@ -44,12 +46,16 @@ var testSettings = map[string]string{
 	"autovacuum":      "on",
 }
 
+// durableSettings undo what makes an ephemeral cluster fast and unsafe.
+var durableSettings = map[string]string{"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
+
 func main() { os.Exit(run()) }
 
 func run() int {
 	flags := flag.NewFlagSet("withpg", flag.ContinueOnError)
 	flags.Usage = func() { fmt.Fprint(os.Stderr, usage) }
 	checkout := flags.String("remove", "", "")
+	durable := flags.Bool("durable", false, "")
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return 0
@@ -75,7 +81,7 @@ func run() int {
 	if os.Getenv("DATABASE_URL") != "" {
 		return execute(flags.Args(), os.Environ(), signals)
 	}
-	server, got, err := start(log, signals)
+	server, got, err := start(log, *durable, signals)
 	if got != nil {
 		return exitSignalBase + int(got.(syscall.Signal))
 	}
@@ -90,16 +96,20 @@ func run() int {
 }
 
 // start returns the signal that ended the start, if one did.
-func start(log *slog.Logger, signals <-chan os.Signal) (*localpg.Server, os.Signal, error) {
+func start(log *slog.Logger, durable bool, signals <-chan os.Signal) (*localpg.Server, os.Signal, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	type result struct {
 		server *localpg.Server
 		err    error
 	}
+	settings := maps.Clone(testSettings)
+	if durable {
+		maps.Copy(settings, durableSettings)
+	}
 	started := make(chan result, 1)
 	go func() {
-		server, err := localpg.Start(ctx, localpg.Config{Ephemeral: true, Settings: testSettings, Log: log})
+		server, err := localpg.Start(ctx, localpg.Config{Ephemeral: true, Settings: settings, Log: log})
 		started <- result{server, err}
 	}()
 	select {
