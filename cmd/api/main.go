@@ -128,6 +128,7 @@ func (c *serveCmd) Run(e *env) error {
 		return err
 	}
 	group, ctx := errgroup.WithContext(e.ctx)
+	var servers []func() error
 	for _, l := range []struct {
 		name, addr, flag string
 		handler          http.Handler
@@ -139,8 +140,13 @@ func (c *serveCmd) Run(e *env) error {
 		if err != nil {
 			return fmt.Errorf("%w; choose another address with %s", err, l.flag)
 		}
+		defer listener.Close() //nolint:errcheck // Serving has closed it, unless it did not begin.
+		servers = append(servers, func() error { return e.serve(ctx, listener, l.handler) })
 		e.logger.Info("listening", slog.String("server", l.name), slog.String("addr", listener.Addr().String()))
-		group.Go(func() error { return e.serve(ctx, listener, l.handler) })
+	}
+	// Nobody is served before all addresses are known to be free.
+	for _, serve := range servers {
+		group.Go(serve)
 	}
 	<-ctx.Done()
 	e.logger.Info("api stopping")

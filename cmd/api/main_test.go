@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	// What the developer has set must not decide what is tested.
-	for _, name := range []string{"JWT_SECRET", "DAYBOOK_API_ADDR", "DAYBOOK_LOG_LEVEL", "DAYBOOK_LOG_FORMAT"} {
+	for _, name := range []string{"JWT_SECRET", "DAYBOOK_API_ADDR", "DAYBOOK_API_METRICS_ADDR", "DAYBOOK_LOG_LEVEL", "DAYBOOK_LOG_FORMAT"} {
 		os.Unsetenv(name)
 	}
 	os.Exit(m.Run())
@@ -148,10 +148,15 @@ func TestBadFlags(t *testing.T) {
 
 func TestOccupiedPort(t *testing.T) {
 	t.Parallel()
-	listener := listen(t, "127.0.0.1:0")
-	addr := listener.Addr().String()
-	call(t, "--database-url=postgres://u@127.0.0.1:1/d", "--jwt-secret", secret, "--addr", addr).
-		require(t, 1, addr, "address already in use", "--addr", "DAYBOOK_API_ADDR")
+	taken := listen(t, "127.0.0.1:0").Addr().String()
+	const free = "127.0.0.1:0"
+	for _, test := range []struct{ addr, metricsAddr, said string }{
+		{taken, free, "choose another address with --addr or DAYBOOK_API_ADDR"},
+		{free, taken, "choose another address with --metrics-addr or DAYBOOK_API_METRICS_ADDR"},
+	} {
+		call(t, "--database-url=postgres://u@127.0.0.1:1/d", "--jwt-secret", secret, "--addr", test.addr, "--metrics-addr", test.metricsAddr).
+			require(t, 1, taken, "address already in use", test.said)
+	}
 }
 
 // api is a running command.
@@ -165,7 +170,7 @@ type api struct {
 func start(ctx context.Context, t *testing.T, args ...string) *api {
 	t.Helper()
 	a := &api{stderr: newWatched(t), done: make(chan int, 1)}
-	args = append(args, "--jwt-secret", secret, "--addr", "127.0.0.1:0")
+	args = append(args, "--jwt-secret", secret, "--addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0")
 	go func() { a.done <- run(ctx, args, io.Discard, a.stderr) }()
 	a.url = "http://" + a.stderr.await(t, `msg=listening server=api addr=(\S+)`)
 	return a
@@ -334,7 +339,7 @@ func TestShortSecretIsToldOf(t *testing.T) {
 	log := newWatched(t)
 	done := make(chan int, 1)
 	go func() {
-		done <- run(short, []string{"--database-url=postgres://u@127.0.0.1:1/d", "--jwt-secret=hunter2", "--addr=127.0.0.1:0", "--log-format=json"}, io.Discard, log)
+		done <- run(short, []string{"--database-url=postgres://u@127.0.0.1:1/d", "--jwt-secret=hunter2", "--addr=127.0.0.1:0", "--metrics-addr=127.0.0.1:0", "--log-format=json"}, io.Discard, log)
 	}()
 	log.await(t, `"msg":"JWT_SECRET is shorter than 32 bytes`)
 	stopShort()
@@ -393,9 +398,10 @@ func TestStopLetsRequestsFinish(t *testing.T) {
 // awaitLocked waits until a statement of the api waits for a lock.
 func awaitLocked(t *testing.T, tx pgx.Tx) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	defer cancel()
 	for waiting := false; !waiting; {
-		// pg_stat_activity is the same for all of a transaction, but for this.
-		err := tx.QueryRow(t.Context(), `SELECT pg_stat_clear_snapshot() IS NOT NULL AND EXISTS (
+		err := tx.QueryRow(ctx, `SELECT EXISTS (
 			SELECT FROM pg_locks l WHERE NOT l.granted AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))`).
 			Scan(&waiting)
 		if err != nil {
@@ -411,7 +417,7 @@ func TestSIGTERM(t *testing.T) {
 	command := exec.CommandContext(t.Context(), os.Args[0])
 	log := newWatched(t)
 	command.Stderr = log
-	command.Env = append(os.Environ(), asCommand+"=1", "JWT_SECRET="+secret, "DAYBOOK_API_ADDR=127.0.0.1:0",
+	command.Env = append(os.Environ(), asCommand+"=1", "JWT_SECRET="+secret, "DAYBOOK_API_ADDR=127.0.0.1:0", "DAYBOOK_API_METRICS_ADDR=127.0.0.1:0",
 		"DATABASE_URL="+pool.Config().ConnString(), "DAYBOOK_LOG_FORMAT=json")
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
