@@ -227,14 +227,14 @@ func (w *watched) await(t *testing.T, pattern string) string {
 	}
 }
 
-// awaitEnd waits until the command returns, and checks its exit code.
-func (a *api) awaitEnd(t *testing.T, code int) {
+// awaitEnd waits until the command returns, and checks that all was well.
+func (a *api) awaitEnd(t *testing.T) {
 	t.Helper()
 	select {
 	case got := <-a.done:
-		if got != code {
+		if got != 0 {
 			text, _ := a.stderr.read()
-			t.Errorf("code is %d, want %d; stderr:\n%s", got, code, text)
+			t.Errorf("code is %d, want 0; stderr:\n%s", got, text)
 		}
 	case <-time.After(soon):
 		t.Fatal("it does not end")
@@ -321,7 +321,7 @@ func TestServeIsTheDefault(t *testing.T) {
 		t.Errorf("no connection is called daybook-api: %v", err)
 	}
 	stop()
-	a.awaitEnd(t, 0)
+	a.awaitEnd(t)
 }
 
 func TestShortSecretIsToldOf(t *testing.T) {
@@ -330,7 +330,7 @@ func TestShortSecretIsToldOf(t *testing.T) {
 	defer stop()
 	a := start(ctx, t, "--database-url=postgres://u@127.0.0.1:1/d")
 	stop()
-	a.awaitEnd(t, 0)
+	a.awaitEnd(t)
 	if text, _ := a.stderr.read(); strings.Contains(text, "shorter") {
 		t.Errorf("the secret is long enough: %s", text)
 	}
@@ -389,7 +389,7 @@ func TestStopLetsRequestsFinish(t *testing.T) {
 	if err := <-answered; err != nil {
 		t.Errorf("the last answer: %v", err)
 	}
-	a.awaitEnd(t, 0)
+	a.awaitEnd(t)
 	if _, _, err := a.get(t.Context(), "/healthz", ""); err == nil {
 		t.Error("it still answers")
 	}
@@ -571,7 +571,7 @@ func TestServiceComesBackByItself(t *testing.T) {
 	proxy.setSilent(false)
 	a.await(t, path, token, http.StatusOK, 8*time.Second)
 	stop()
-	a.awaitEnd(t, 0)
+	a.awaitEnd(t)
 }
 
 // It starts, and stops, without a database.
@@ -583,5 +583,5 @@ func TestStartWithoutADatabase(t *testing.T) {
 	a.require(t, "/healthz", "", http.StatusOK)
 	a.require(t, "/readyz", "", http.StatusServiceUnavailable)
 	stop()
-	a.awaitEnd(t, 0)
+	a.awaitEnd(t)
 }

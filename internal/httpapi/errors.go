@@ -35,8 +35,7 @@ func badRequest(message string) error { return &apiError{http.StatusBadRequest, 
 // statusOf is the one table from an error to what the client gets. Whatever is not made for clients becomes a 500 or, if the database
 // is away or too slow, a 503.
 func statusOf(err error) *apiError {
-	var known *apiError
-	if errors.As(err, &known) {
+	if known, ok := errors.AsType[*apiError](err); ok {
 		return known
 	}
 	if isAway(err) {
@@ -47,12 +46,10 @@ func statusOf(err error) *apiError {
 
 // isAway tells whether the database cannot be reached, went away during a statement, or is too slow or too busy.
 func isAway(err error) bool {
-	var connect *pgconn.ConnectError
-	if errors.As(err, &connect) {
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		return true
 	}
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch pgErr.Code[:min(2, len(pgErr.Code))] {
 		case "08", "53", "57":
 			// Connection lost; out of connections or of other resources; shutting down, starting up or cancelled.
@@ -69,8 +66,10 @@ func isAway(err error) bool {
 			return true
 		}
 	}
-	var network net.Error
-	return errors.As(err, &network) || pgconn.Timeout(err) || pgconn.SafeToRetry(err)
+	if _, ok := errors.AsType[net.Error](err); ok {
+		return true
+	}
+	return pgconn.Timeout(err) || pgconn.SafeToRetry(err)
 }
 
 // errorBody is what every error looks like.

@@ -1,0 +1,113 @@
+package httpapi_test
+
+import (
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"daybook/internal/httpapi"
+	"daybook/internal/testdb"
+)
+
+func TestRollupMetrics(t *testing.T) {
+	t.Parallel()
+	pool := testdb.New(t)
+	collector := httpapi.NewRollupCollector(pool, slog.New(slog.DiscardHandler))
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(collector)
+
+	expect := func(want string, names ...string) {
+		t.Helper()
+		if err := testutil.GatherAndCompare(registry, strings.NewReader(want), names...); err != nil {
+			t.Error(err)
+		}
+	}
+	expect(`
+# HELP daybook_backfill_complete 1 if a backfill has been completed since the triggers were put on, else 0: old usage is missing.
+# TYPE daybook_backfill_complete gauge
+daybook_backfill_complete 0
+# HELP daybook_dirty_entries Changes waiting to be counted. Counted up to 10000.
+# TYPE daybook_dirty_entries gauge
+daybook_dirty_entries 0
+# HELP daybook_quarantined_tasks Tasks that cannot be counted as they are.
+# TYPE daybook_quarantined_tasks gauge
+daybook_quarantined_tasks 0
+# HELP daybook_rebuild_oldest_seconds Age of the oldest request for a rebuild; 0 if there is none.
+# TYPE daybook_rebuild_oldest_seconds gauge
+daybook_rebuild_oldest_seconds 0
+# HELP daybook_rebuilds_pending Runtimes whose rebuild is requested and not done.
+# TYPE daybook_rebuilds_pending gauge
+daybook_rebuilds_pending 0
+# HELP daybook_rollup_lag_seconds Age of the oldest committed change that no rollup counts yet, by the database's clock. Absent if the database cannot be asked.
+# TYPE daybook_rollup_lag_seconds gauge
+daybook_rollup_lag_seconds 0
+# HELP daybook_rollup_up 1 if the database could be asked for the state of the rollups at this scrape, else 0.
+# TYPE daybook_rollup_up gauge
+daybook_rollup_up 1
+# HELP daybook_triggers_attached 1 if every trigger is on the host's tables, else 0: changes are not counted.
+# TYPE daybook_triggers_attached gauge
+daybook_triggers_attached 1
+# HELP daybook_zones_rejected Runtimes whose time zone Postgres does not know; they count in UTC.
+# TYPE daybook_zones_rejected gauge
+daybook_zones_rejected 0
+`)
+
+	// Entries of an hour ago, more than are counted.
+	_, err := pool.Exec(t.Context(), `INSERT INTO daybook.task_usage_daily_dirty (shard, task_id, enqueued_at)
+		SELECT daybook.shard_of(id), id, now() - interval '1 hour' FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, 10100)) x`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(`
+# HELP daybook_dirty_entries Changes waiting to be counted. Counted up to 10000.
+# TYPE daybook_dirty_entries gauge
+daybook_dirty_entries 10000
+`, "daybook_dirty_entries")
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if lag := f.GetMetric()[0].GetGauge().GetValue(); f.GetName() == "daybook_rollup_lag_seconds" && lag < 3600 {
+			t.Errorf("lag is %v s, want an hour or more", lag)
+		}
+	}
+
+	// A database that cannot be asked.
+	pool.Close()
+	expect(`
+# HELP daybook_rollup_up 1 if the database could be asked for the state of the rollups at this scrape, else 0.
+# TYPE daybook_rollup_up gauge
+daybook_rollup_up 0
+`)
+}
+
+func TestMetricsAreServed(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(httpapi.MetricsHandler(testdb.New(t), slog.New(slog.DiscardHandler)))
+	t.Cleanup(server.Close)
+	for path, want := range map[string]string{"/metrics": "daybook_rollup_lag_seconds 0", "/healthz": `{"status":"ok"}`} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if response.StatusCode != http.StatusOK || !strings.Contains(string(body), want) {
+			t.Errorf("%s: %s without %q", path, response.Status, want)
+		}
+	}
+}

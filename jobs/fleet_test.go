@@ -1,0 +1,193 @@
+package jobs
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"daybook/internal/history"
+	"daybook/internal/testdb"
+)
+
+// logBuffer may be written to by several goroutines.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// setup returns a database and a fleet on it that is not started, and what it logs.
+func setup(t *testing.T) (*pgxpool.Pool, *Fleet, *logBuffer) {
+	t.Helper()
+	pool := testdb.New(t)
+	fleet, log := newFleet(t, pool)
+	return pool, fleet, log
+}
+
+func newFleet(t *testing.T, pool *pgxpool.Pool) (*Fleet, *logBuffer) {
+	t.Helper()
+	log := new(logBuffer)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(log.String())
+		}
+	})
+	fleet, err := New(Config{Pool: testdb.Open(t, pool), Logger: slog.New(slog.NewTextHandler(log, nil)), Tick: 100 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fleet, log
+}
+
+func start(t *testing.T, fleet *Fleet) {
+	t.Helper()
+	if err := fleet.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := fleet.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func exec(t *testing.T, pool *pgxpool.Pool, sql string) {
+	t.Helper()
+	if _, err := pool.Exec(t.Context(), sql); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func number(t *testing.T, pool *pgxpool.Pool, sql string) int {
+	t.Helper()
+	var n int
+	if err := pool.QueryRow(t.Context(), sql).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return n
+}
+
+// awaitEmpty waits until nothing is left to do; the deadline of the tests ends it.
+func awaitEmpty(t *testing.T, pool *pgxpool.Pool) {
+	t.Helper()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for range ticker.C {
+		pending, err := history.Pending(t.Context(), pool)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !pending {
+			return
+		}
+	}
+}
+
+func TestFleetsShareTheWork(t *testing.T) {
+	t.Parallel()
+	pool, first, _ := setup(t)
+	second, _ := newFleet(t, pool)
+	start(t, first)
+	start(t, second)
+	if err := history.Play(t.Context(), pool, history.Config{Seed: 11, Transactions: 150}); err != nil {
+		t.Fatal(err)
+	}
+	awaitEmpty(t, pool)
+	testdb.RequireExact(t, pool)
+}
+
+// The ticks of several processes in one second make one job for each shard.
+func TestTicksOfOneSecondMakeOneJob(t *testing.T) {
+	t.Parallel()
+	pool, first, _ := setup(t)
+	second, _ := newFleet(t, pool)
+	exec(t, pool, `INSERT INTO daybook.task_usage_daily_dirty (shard, task_id)
+		SELECT daybook.shard_of(id), id FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, 200)) x`)
+	for range 5 {
+		for _, f := range []*Fleet{first, second} {
+			if err := f.tick(t.Context(), false); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	jobs := number(t, pool, `SELECT count(*) FROM daybook.river_job`)
+	distinct := number(t, pool, `SELECT count(DISTINCT args) FROM daybook.river_job`)
+	ticks := number(t, pool, `SELECT count(DISTINCT args->>'tick') FROM daybook.river_job`)
+	if jobs == 0 || jobs != distinct || jobs != 16*ticks {
+		t.Errorf("%d jobs, %d of them distinct, in %d seconds; want one for each of 16 shards and second", jobs, distinct, ticks)
+	}
+}
+
+// A killed worker leaves its jobs running in River's eyes. Those of later ticks are done all the same, and a requested rebuild
+// is taken up again.
+func TestJobsOfADeadWorkerBlockNothing(t *testing.T) {
+	t.Parallel()
+	pool, dead, _ := setup(t)
+	if err := history.Play(t.Context(), pool, history.Config{Seed: 12, Transactions: 20}); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, pool, `INSERT INTO daybook.runtime_rebuild (runtime_id) SELECT id FROM public.agent_runtime`)
+	if err := dead.tick(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, pool, `UPDATE daybook.river_job SET state = 'running', attempt = 1, attempted_at = now(), attempted_by = '{dead}'`)
+	alive, _ := newFleet(t, pool)
+	start(t, alive)
+	awaitEmpty(t, pool)
+	testdb.RequireExact(t, pool)
+	if n := number(t, pool, `SELECT count(*) FROM daybook.river_job WHERE attempted_by = '{dead}' AND state = 'running'`); n == 0 {
+		t.Error("no job of the dead worker is left: the test shows nothing")
+	}
+}
+
+// What cannot be counted, and zones that Postgres does not know, are told to the operator.
+func TestOperatorIsTold(t *testing.T) {
+	t.Parallel()
+	pool, fleet, log := setup(t)
+	exec(t, pool, `
+		INSERT INTO public.workspace (slug) VALUES ('acme');
+		INSERT INTO public.agent_runtime (workspace_id, name, provider, timezone) SELECT id, 'r', 'p', 'Local' FROM public.workspace;
+		INSERT INTO public.agent (workspace_id, runtime_id) SELECT workspace_id, id FROM public.agent_runtime;
+		INSERT INTO public.agent_task_queue (agent_id, runtime_id) SELECT id, runtime_id FROM public.agent, generate_series(1, 2);
+		INSERT INTO public.task_usage (task_id, provider, model, input_tokens)
+			SELECT id, 'p', 'm', 9223372036854775807 FROM public.agent_task_queue;`)
+	start(t, fleet)
+	awaitEmpty(t, pool)
+	for _, want := range []string{"time zone unknown to Postgres; counting in UTC", "timezone=Local", "task quarantined"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log lacks %q", want)
+		}
+	}
+	if n := number(t, pool, `SELECT count(*) FROM daybook.task_usage_daily_quarantine`); n != 1 {
+		t.Errorf("%d tasks are in quarantine, want one of the two", n)
+	}
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	t.Parallel()
+	if _, err := New(Config{}); err == nil {
+		t.Error("a fleet without pool and logger was made")
+	}
+	if got, want := (Config{DrainWorkers: 8, RebuildWorkers: 1}).Connections(), int32(15); got != want {
+		t.Errorf("%d connections, want %d", got, want)
+	}
+}
