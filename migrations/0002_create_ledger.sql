@@ -38,7 +38,7 @@ CREATE TABLE daybook.task_fact (
     started_at   timestamptz NOT NULL,
     completed_at timestamptz,
     failed       boolean NOT NULL
-);
+) WITH (fillfactor = 90);
 CREATE INDEX task_fact_runtime_idx ON daybook.task_fact (runtime_id);
 COMMENT ON TABLE daybook.task_fact IS 'What the rollups count now for each task that was started. completed_at is set for completed and failed tasks only.';
 
@@ -56,7 +56,7 @@ CREATE TABLE daybook.task_usage_fact (
     cache_write_tokens bigint NOT NULL,
     created_at         timestamptz NOT NULL,
     PRIMARY KEY (task_id, provider, model)
-);
+) WITH (fillfactor = 90); -- Counts that are overwritten stay on their page (HOT), so no index changes.
 CREATE INDEX task_usage_fact_runtime_idx ON daybook.task_usage_fact (runtime_id, created_at);
 COMMENT ON TABLE daybook.task_usage_fact IS 'What the rollups count now for each usage row.';
 

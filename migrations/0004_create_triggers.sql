@@ -6,25 +6,18 @@
 -- +goose Up
 
 -- +goose StatementBegin
--- For INSERT and UPDATE. A task that is named twice gets two entries, which costs less than to look for doubles.
+-- For one usage row that is inserted or updated. For each row, because a host upserts usage one row at a time: a trigger for
+-- the statement would run twice for an upsert, and fill a transition table each time.
 CREATE FUNCTION daybook.mark_usage_written() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    INSERT INTO daybook.task_usage_daily_dirty (shard, task_id)
-    SELECT daybook.shard_of(task_id), task_id FROM new_rows WHERE task_id IS NOT NULL;
-    RETURN NULL;
-END
-$$;
--- +goose StatementEnd
-
--- +goose StatementBegin
--- For a row that was given to another task: this is the task that lost it.
-CREATE FUNCTION daybook.mark_usage_moved() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    INSERT INTO daybook.task_usage_daily_dirty (shard, task_id) VALUES (daybook.shard_of(OLD.task_id), OLD.task_id);
+    IF NEW.task_id IS NOT NULL THEN
+        INSERT INTO daybook.task_usage_daily_dirty (shard, task_id) VALUES (daybook.shard_of(NEW.task_id), NEW.task_id);
+    END IF;
+    IF TG_OP = 'UPDATE' AND OLD.task_id IS DISTINCT FROM NEW.task_id AND OLD.task_id IS NOT NULL THEN
+        INSERT INTO daybook.task_usage_daily_dirty (shard, task_id) VALUES (daybook.shard_of(OLD.task_id), OLD.task_id);
+    END IF;
     RETURN NULL;
 END
 $$;
@@ -111,7 +104,7 @@ DECLARE
 BEGIN
     GRANT CREATE ON SCHEMA daybook TO daybook_trigger;
     FOREACH f IN ARRAY ARRAY[
-        'mark_usage_written', 'mark_usage_moved', 'mark_usage_deleted', 'mark_task_changed',
+        'mark_usage_written', 'mark_usage_deleted', 'mark_task_changed',
         'mark_tasks_deleted', 'mark_scope_changed', 'mark_all_changed', 'request_rebuild'
     ] LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION daybook.%I() FROM PUBLIC', f);
@@ -188,13 +181,8 @@ BEGIN
         IN SHARE ROW EXCLUSIVE MODE;
     had_all := daybook.attached();
 
-    CREATE OR REPLACE TRIGGER daybook_insert AFTER INSERT ON public.task_usage
-        REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION daybook.mark_usage_written();
-    CREATE OR REPLACE TRIGGER daybook_update AFTER UPDATE ON public.task_usage
-        REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION daybook.mark_usage_written();
-    CREATE OR REPLACE TRIGGER daybook_move AFTER UPDATE ON public.task_usage
-        FOR EACH ROW WHEN (OLD.task_id IS DISTINCT FROM NEW.task_id AND OLD.task_id IS NOT NULL)
-        EXECUTE FUNCTION daybook.mark_usage_moved();
+    CREATE OR REPLACE TRIGGER daybook_write AFTER INSERT OR UPDATE ON public.task_usage
+        FOR EACH ROW EXECUTE FUNCTION daybook.mark_usage_written();
     CREATE OR REPLACE TRIGGER daybook_delete AFTER DELETE ON public.task_usage
         REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION daybook.mark_usage_deleted();
     CREATE OR REPLACE TRIGGER daybook_truncate AFTER TRUNCATE ON public.task_usage
@@ -254,5 +242,4 @@ DROP FUNCTION daybook.mark_scope_changed();
 DROP FUNCTION daybook.mark_tasks_deleted();
 DROP FUNCTION daybook.mark_task_changed();
 DROP FUNCTION daybook.mark_usage_deleted();
-DROP FUNCTION daybook.mark_usage_moved();
 DROP FUNCTION daybook.mark_usage_written();
