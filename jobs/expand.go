@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"time"
 
 	"github.com/riverqueue/river"
 
@@ -24,6 +25,9 @@ type expandWorker struct {
 	river.WorkerDefaults[ExpandArgs]
 	fleet *Fleet
 }
+
+// Timeout is generous: after a TRUNCATE every task that was counted gets an entry.
+func (w *expandWorker) Timeout(*river.Job[ExpandArgs]) time.Duration { return rebuildTimeout }
 
 // Work also asks for the drains, so that the change need not wait for the next tick.
 func (w *expandWorker) Work(ctx context.Context, _ *river.Job[ExpandArgs]) error {

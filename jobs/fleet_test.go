@@ -191,3 +191,26 @@ func TestConfigIsChecked(t *testing.T) {
 		t.Errorf("%d connections, want %d", got, want)
 	}
 }
+
+// A host that locks a table which drains do not read stops no drain.
+func TestLockedRuntimesStopNoDrain(t *testing.T) {
+	t.Parallel()
+	pool, fleet, _ := setup(t)
+	exec(t, pool, `INSERT INTO daybook.task_usage_daily_dirty (shard, task_id) VALUES (daybook.shard_of('00000000-0000-0000-0000-000000000001'), '00000000-0000-0000-0000-000000000001')`)
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `LOCK TABLE public.agent_runtime IN ACCESS EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	if err := fleet.tick(t.Context(), true); err == nil {
+		t.Error("the search for outdated buckets did not meet the lock: the test shows nothing")
+	}
+	if n := number(t, pool, `SELECT count(*) FROM daybook.river_job WHERE kind = 'daybook_drain'`); n != 1 {
+		t.Errorf("%d drains were asked for, want 1", n)
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}

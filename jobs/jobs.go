@@ -45,6 +45,10 @@ const (
 	maxRebuilds = 100
 	// outdatedEvery is the number of ticks between two searches for buckets in a zone that is no longer the host's.
 	outdatedEvery = 15
+	// tickTimeout ends a tick that hangs, on a worker that stands still between the insert of the same jobs and its commit, say.
+	tickTimeout = 3 * time.Second
+	// searchTimeout ends a search for outdated buckets that waits for a lock on the host's table. The next one finds them.
+	searchTimeout = 500 * time.Millisecond
 	// softStop is how long a stop waits for running jobs before it cancels them. A cancelled job is rolled back whole.
 	softStop = 8 * time.Second
 )
@@ -162,23 +166,19 @@ func (f *Fleet) tickUntilStopped() {
 	}
 }
 
-// tick looks at what there is to do and inserts a job for each piece of it.
+// tick looks at what there is to do and inserts a job for each piece of it. Drains come first: they must not wait for anything
+// that waits for a table of the host.
 func (f *Fleet) tick(ctx context.Context, searchOutdated bool) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*f.config.Tick)
+	ctx, cancel := context.WithTimeout(ctx, tickTimeout)
 	defer cancel()
 	q := queries.New(f.config.Pool)
-	if searchOutdated {
-		if _, err := q.RequestOutdatedRebuilds(ctx); err != nil {
-			return fmt.Errorf("request outdated rebuilds: %w", err)
-		}
+	jobs, err := f.drainJobs(ctx)
+	if err != nil {
+		return err
 	}
 	scopes, err := q.HasDirtyScopes(ctx)
 	if err != nil {
 		return fmt.Errorf("look for dirty scopes: %w", err)
-	}
-	jobs, err := f.drainJobs(ctx)
-	if err != nil {
-		return err
 	}
 	if scopes.Found {
 		jobs = append(jobs, river.InsertManyParams{Args: ExpandArgs{Tick: scopes.Tick}})
@@ -194,11 +194,17 @@ func (f *Fleet) tick(ctx context.Context, searchOutdated bool) error {
 			Args: RebuildArgs{RuntimeID: r.RuntimeID.String(), Revision: r.Revision, Attempt: r.Attempt},
 		})
 	}
-	if len(jobs) == 0 {
-		return nil
+	if len(jobs) > 0 {
+		if _, err := f.client.InsertMany(ctx, jobs); err != nil {
+			return fmt.Errorf("insert jobs: %w", err)
+		}
 	}
-	if _, err := f.client.InsertMany(ctx, jobs); err != nil {
-		return fmt.Errorf("insert jobs: %w", err)
+	if searchOutdated {
+		ctx, cancel := context.WithTimeout(ctx, searchTimeout)
+		defer cancel()
+		if _, err := q.RequestOutdatedRebuilds(ctx); err != nil {
+			return fmt.Errorf("request outdated rebuilds: %w", err)
+		}
 	}
 	return nil
 }

@@ -86,11 +86,17 @@ $$;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
+-- For a runtime that is new, gone, in another zone, or under another id.
 CREATE FUNCTION daybook.request_rebuild() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    INSERT INTO daybook.runtime_rebuild (runtime_id) VALUES (coalesce(NEW.id, OLD.id));
+    IF TG_OP <> 'DELETE' THEN
+        INSERT INTO daybook.runtime_rebuild (runtime_id) VALUES (NEW.id);
+    END IF;
+    IF TG_OP = 'DELETE' OR (TG_OP = 'UPDATE' AND OLD.id IS DISTINCT FROM NEW.id) THEN
+        INSERT INTO daybook.runtime_rebuild (runtime_id) VALUES (OLD.id);
+    END IF;
     RETURN NULL;
 END
 $$;
@@ -128,13 +134,14 @@ CREATE TABLE daybook.coverage (
 );
 INSERT INTO daybook.coverage DEFAULT VALUES;
 
--- host_triggers are our triggers that are on and fire for ordinary sessions.
+-- host_triggers are our triggers that are on and fire for ordinary sessions. Those that Postgres clones onto partitions come
+-- and go with their parents.
 CREATE FUNCTION daybook.host_triggers() RETURNS TABLE (name name, relation regclass)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT tgname, tgrelid::regclass
     FROM pg_trigger
-    WHERE NOT tgisinternal AND tgenabled IN ('O', 'A')
+    WHERE NOT tgisinternal AND tgparentid = 0 AND tgenabled IN ('O', 'A')
       AND tgfoid IN (SELECT oid FROM pg_proc WHERE pronamespace = 'daybook'::regnamespace)
 $$;
 
@@ -156,7 +163,7 @@ BEGIN
     FOR t IN
         SELECT tgname, tgrelid::regclass AS relation
         FROM pg_trigger
-        WHERE NOT tgisinternal
+        WHERE NOT tgisinternal AND tgparentid = 0
           AND tgfoid IN (SELECT oid FROM pg_proc WHERE pronamespace = 'daybook'::regnamespace)
         ORDER BY tgrelid::regclass::text, tgname
     LOOP
@@ -218,8 +225,12 @@ BEGIN
         FOR EACH ROW WHEN (OLD.workspace_id IS DISTINCT FROM NEW.workspace_id)
         EXECUTE FUNCTION daybook.mark_scope_changed('agent');
 
+    -- A new runtime may have the id of one that was counted in another zone.
+    CREATE OR REPLACE TRIGGER daybook_insert AFTER INSERT ON public.agent_runtime
+        FOR EACH ROW EXECUTE FUNCTION daybook.request_rebuild();
     CREATE OR REPLACE TRIGGER daybook_update AFTER UPDATE ON public.agent_runtime
-        FOR EACH ROW WHEN (OLD.timezone IS DISTINCT FROM NEW.timezone) EXECUTE FUNCTION daybook.request_rebuild();
+        FOR EACH ROW WHEN (OLD.timezone IS DISTINCT FROM NEW.timezone OR OLD.id IS DISTINCT FROM NEW.id)
+        EXECUTE FUNCTION daybook.request_rebuild();
     CREATE OR REPLACE TRIGGER daybook_delete AFTER DELETE ON public.agent_runtime
         FOR EACH ROW EXECUTE FUNCTION daybook.request_rebuild();
 

@@ -166,3 +166,52 @@ func TestHostHasTablesOfOurNames(t *testing.T) {
 	down(t, pool)
 	requireSameHost(t, pool, before)
 }
+
+// A host whose usage is partitioned: partitions come and go, and the triggers go with the table.
+func TestHostWithPartitions(t *testing.T) {
+	t.Parallel()
+	pool := testdb.NewHost(t)
+	exec(t, pool, `
+		DROP TABLE public.task_usage;
+		CREATE TABLE public.task_usage (
+			id uuid NOT NULL DEFAULT gen_random_uuid(), task_id uuid NOT NULL REFERENCES public.agent_task_queue (id) ON DELETE CASCADE,
+			provider text NOT NULL, model text NOT NULL, input_tokens bigint NOT NULL DEFAULT 0, output_tokens bigint NOT NULL DEFAULT 0,
+			cache_read_tokens bigint NOT NULL DEFAULT 0, cache_write_tokens bigint NOT NULL DEFAULT 0,
+			created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz, UNIQUE (task_id, provider, model)
+		) PARTITION BY HASH (task_id);
+		CREATE TABLE public.task_usage_0 PARTITION OF public.task_usage FOR VALUES WITH (MODULUS 2, REMAINDER 0)`)
+	up(t, pool)
+	exec(t, pool, `CREATE TABLE public.task_usage_1 PARTITION OF public.task_usage FOR VALUES WITH (MODULUS 2, REMAINDER 1)`)
+	if !scalar[bool](t, pool, `SELECT daybook.attached()`) {
+		t.Error("a new partition looks like a missing trigger")
+	}
+	exec(t, pool, `
+		INSERT INTO public.workspace (slug) VALUES ('acme');
+		INSERT INTO public.agent_runtime (workspace_id, name, provider) SELECT id, 'r', 'p' FROM public.workspace;
+		INSERT INTO public.agent (workspace_id, runtime_id) SELECT workspace_id, id FROM public.agent_runtime;
+		INSERT INTO public.agent_task_queue (agent_id, runtime_id) SELECT id, runtime_id FROM public.agent, generate_series(1, 20);
+		INSERT INTO public.task_usage (task_id, provider, model) SELECT id, 'p', 'm' FROM public.agent_task_queue;
+		DELETE FROM public.task_usage`)
+	if n := scalar[int](t, pool, `SELECT count(*) FROM daybook.task_usage_daily_dirty`); n != 40 {
+		t.Errorf("%d entries, want one for each row written and one for each task deleted", n)
+	}
+	if err := migrations.Detach(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
+	if err := migrations.Down(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Types that would be counted, and counted wrong.
+func TestHostErrorNamesWrongTypes(t *testing.T) {
+	t.Parallel()
+	pool := testdb.NewHost(t)
+	exec(t, pool, `ALTER TABLE public.task_usage ALTER created_at TYPE timestamp`)
+	_, err := migrations.Up(t.Context(), pool)
+	var host *migrations.HostError
+	want := []string{"column public.task_usage.created_at as timestamp with time zone (it is timestamp without time zone)"}
+	if !errors.As(err, &host) || !slices.Equal(host.Problems, want) {
+		t.Errorf("error %v, want %q", err, want)
+	}
+}

@@ -93,13 +93,16 @@ func Up(ctx context.Context, pool *pgxpool.Pool) ([]string, error) {
 			applied = append(applied, fmt.Sprintf("river %03d_%s", v.Version, v.Name))
 		}
 		return withProvider(pool, func(p *goose.Provider) error {
-			results, err := p.Up(ctx)
-			if partial, ok := errors.AsType[*goose.PartialError](err); ok {
-				results = partial.Applied
-			}
-			for _, r := range results {
-				applied = append(applied, r.Source.Path)
-			}
+			err := patiently(ctx, func() error {
+				results, err := p.Up(ctx)
+				if partial, ok := errors.AsType[*goose.PartialError](err); ok {
+					results = partial.Applied
+				}
+				for _, r := range results {
+					applied = append(applied, r.Source.Path)
+				}
+				return err
+			})
 			return explain(ctx, pool, err, writers)
 		})
 	})
@@ -184,7 +187,7 @@ func CheckCurrent(ctx context.Context, pool *pgxpool.Pool) error {
 	return nil
 }
 
-// Attach puts the triggers on the host's tables; it is a no-op for those that are on. What the host changed while they
+// Attach puts the triggers on the host's tables; those that are on are replaced by the same. What the host changed while they
 // were off is counted by a backfill. It returns ErrBusy rather than make the host wait.
 func Attach(ctx context.Context, pool *pgxpool.Pool) error {
 	if err := CheckHost(ctx, pool); err != nil {

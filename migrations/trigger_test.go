@@ -122,7 +122,13 @@ func TestQueued(t *testing.T) {
 		{"agents truncated", `TRUNCATE public.agent CASCADE`, []string{"scope all", "scope all"}},
 
 		// Runtimes.
-		{"runtime inserted", `INSERT INTO public.agent_runtime (workspace_id, name, provider, timezone) VALUES (@acme, 'r', 'p', 'Asia/Tokyo')`, nil},
+		{
+			// It may have the id of one that was counted in another zone.
+			"runtime inserted", `
+				INSERT INTO public.agent_runtime (id, workspace_id, name, provider, timezone)
+				VALUES ('00000000-0000-0000-0000-000000000001', @acme, 'r', 'p', 'Asia/Tokyo')`,
+			[]string{"rebuild 00000000-0000-0000-0000-000000000001"},
+		},
 		{
 			"runtime seen", `
 				UPDATE public.agent_runtime SET last_seen_at = now(), updated_at = now(), status = 'online', metadata = '{"a": 1}',

@@ -1,6 +1,15 @@
+-- name: PrepareList :exec
+-- For transactions that read or mark many tasks: free their locks if the worker stands still, take the time they need, and fail
+-- rather than overlook what a policy hides.
+SELECT set_config('idle_in_transaction_session_timeout', @idle_timeout::text, true),
+    set_config('statement_timeout', '0', true),
+    set_config('row_security', 'off', true);
+
 -- name: GetCoverage :one
+-- complete: all that the host has is counted, or has an entry.
 SELECT daybook.attached()::boolean AS attached, attached_at, backfill_listed_at, backfill_finished_at, backfill_tasks,
     coalesce(backfill_listed_at > attached_at, false)::boolean AS listed_since_attached,
+    (daybook.attached() AND coalesce(backfill_listed_at > attached_at, false) AND backfill_finished_at IS NOT NULL)::boolean AS complete,
     coalesce((SELECT sum(done) FROM daybook.backfill_lane), 0)::bigint AS tasks_done,
     EXISTS (SELECT FROM daybook.backfill_task) AS has_list
 FROM daybook.coverage;
@@ -22,7 +31,10 @@ FROM (
         SELECT id, runtime_id, created_at FROM public.agent_task_queue
         UNION ALL
         SELECT f.task_id, NULL, NULL
-        FROM (SELECT task_id FROM daybook.task_usage_fact UNION SELECT task_id FROM daybook.task_fact) f
+        FROM (
+            SELECT task_id FROM daybook.task_usage_fact
+            UNION SELECT task_id FROM daybook.task_fact
+            UNION SELECT task_id FROM daybook.task_usage_daily_quarantine) f
         WHERE NOT EXISTS (SELECT FROM public.agent_task_queue t WHERE t.id = f.task_id)
     ) t
 ) ordered

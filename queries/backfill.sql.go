@@ -38,6 +38,7 @@ func (q *Queries) FinishBackfill(ctx context.Context) error {
 const getCoverage = `-- name: GetCoverage :one
 SELECT daybook.attached()::boolean AS attached, attached_at, backfill_listed_at, backfill_finished_at, backfill_tasks,
     coalesce(backfill_listed_at > attached_at, false)::boolean AS listed_since_attached,
+    (daybook.attached() AND coalesce(backfill_listed_at > attached_at, false) AND backfill_finished_at IS NOT NULL)::boolean AS complete,
     coalesce((SELECT sum(done) FROM daybook.backfill_lane), 0)::bigint AS tasks_done,
     EXISTS (SELECT FROM daybook.backfill_task) AS has_list
 FROM daybook.coverage
@@ -50,10 +51,12 @@ type GetCoverageRow struct {
 	BackfillFinishedAt  pgtype.Timestamptz
 	BackfillTasks       int64
 	ListedSinceAttached bool
+	Complete            bool
 	TasksDone           int64
 	HasList             bool
 }
 
+// complete: all that the host has is counted, or has an entry.
 func (q *Queries) GetCoverage(ctx context.Context) (GetCoverageRow, error) {
 	row := q.db.QueryRow(ctx, getCoverage)
 	var i GetCoverageRow
@@ -64,6 +67,7 @@ func (q *Queries) GetCoverage(ctx context.Context) (GetCoverageRow, error) {
 		&i.BackfillFinishedAt,
 		&i.BackfillTasks,
 		&i.ListedSinceAttached,
+		&i.Complete,
 		&i.TasksDone,
 		&i.HasList,
 	)
@@ -180,7 +184,10 @@ FROM (
         SELECT id, runtime_id, created_at FROM public.agent_task_queue
         UNION ALL
         SELECT f.task_id, NULL, NULL
-        FROM (SELECT task_id FROM daybook.task_usage_fact UNION SELECT task_id FROM daybook.task_fact) f
+        FROM (
+            SELECT task_id FROM daybook.task_usage_fact
+            UNION SELECT task_id FROM daybook.task_fact
+            UNION SELECT task_id FROM daybook.task_usage_daily_quarantine) f
         WHERE NOT EXISTS (SELECT FROM public.agent_task_queue t WHERE t.id = f.task_id)
     ) t
 ) ordered
@@ -228,6 +235,19 @@ SELECT daybook.shard_of(id), id FROM (SELECT unnest($1::uuid[]) AS id) t
 
 func (q *Queries) MarkTasks(ctx context.Context, taskIds []pgtype.UUID) error {
 	_, err := q.db.Exec(ctx, markTasks, taskIds)
+	return err
+}
+
+const prepareList = `-- name: PrepareList :exec
+SELECT set_config('idle_in_transaction_session_timeout', $1::text, true),
+    set_config('statement_timeout', '0', true),
+    set_config('row_security', 'off', true)
+`
+
+// For transactions that read or mark many tasks: free their locks if the worker stands still, take the time they need, and fail
+// rather than overlook what a policy hides.
+func (q *Queries) PrepareList(ctx context.Context, idleTimeout string) error {
+	_, err := q.db.Exec(ctx, prepareList, idleTimeout)
 	return err
 }
 

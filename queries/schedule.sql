@@ -26,7 +26,7 @@ INSERT INTO daybook.runtime_rebuild (runtime_id)
 SELECT r.runtime_id
 FROM daybook.runtime_rollup r
 JOIN public.agent_runtime h ON h.id = r.runtime_id
-WHERE h.timezone IS DISTINCT FROM r.host_timezone
+WHERE coalesce(h.timezone, 'UTC') <> r.host_timezone
   AND NOT EXISTS (SELECT FROM daybook.runtime_rebuild q WHERE q.runtime_id = r.runtime_id);
 
 -- name: RequestRebuild :execrows
@@ -48,6 +48,8 @@ ORDER BY id
 LIMIT @max_scopes
 FOR UPDATE SKIP LOCKED;
 
+-- The entries keep the time of their scope, so that the lag of the change goes on.
+
 -- name: MarkTasksOfIssues :execrows
 INSERT INTO daybook.task_usage_daily_dirty (shard, task_id, enqueued_at)
 SELECT daybook.shard_of(t.id), t.id, min(s.enqueued_at)
@@ -68,7 +70,10 @@ GROUP BY t.id;
 -- After a TRUNCATE: whatever is counted may be gone. Tasks that are not counted yet have their own entries.
 INSERT INTO daybook.task_usage_daily_dirty (shard, task_id, enqueued_at)
 SELECT daybook.shard_of(f.task_id), f.task_id, s.enqueued_at
-FROM (SELECT task_id FROM daybook.task_usage_fact UNION SELECT task_id FROM daybook.task_fact) f,
+FROM (
+    SELECT task_id FROM daybook.task_usage_fact
+    UNION SELECT task_id FROM daybook.task_fact
+    UNION SELECT task_id FROM daybook.task_usage_daily_quarantine) f,
     (SELECT min(enqueued_at) AS enqueued_at FROM daybook.dirty_scope WHERE id = ANY(@ids::bigint[]) AND kind = 'all') s
 WHERE s.enqueued_at IS NOT NULL;
 

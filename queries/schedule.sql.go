@@ -144,7 +144,10 @@ func (q *Queries) ListRequestedRebuilds(ctx context.Context, arg ListRequestedRe
 const markAllTasks = `-- name: MarkAllTasks :execrows
 INSERT INTO daybook.task_usage_daily_dirty (shard, task_id, enqueued_at)
 SELECT daybook.shard_of(f.task_id), f.task_id, s.enqueued_at
-FROM (SELECT task_id FROM daybook.task_usage_fact UNION SELECT task_id FROM daybook.task_fact) f,
+FROM (
+    SELECT task_id FROM daybook.task_usage_fact
+    UNION SELECT task_id FROM daybook.task_fact
+    UNION SELECT task_id FROM daybook.task_usage_daily_quarantine) f,
     (SELECT min(enqueued_at) AS enqueued_at FROM daybook.dirty_scope WHERE id = ANY($1::bigint[]) AND kind = 'all') s
 WHERE s.enqueued_at IS NOT NULL
 `
@@ -176,6 +179,7 @@ func (q *Queries) MarkTasksOfAgents(ctx context.Context, ids []int64) (int64, er
 }
 
 const markTasksOfIssues = `-- name: MarkTasksOfIssues :execrows
+
 INSERT INTO daybook.task_usage_daily_dirty (shard, task_id, enqueued_at)
 SELECT daybook.shard_of(t.id), t.id, min(s.enqueued_at)
 FROM daybook.dirty_scope s
@@ -184,6 +188,7 @@ WHERE s.id = ANY($1::bigint[]) AND s.kind = 'issue'
 GROUP BY t.id
 `
 
+// The entries keep the time of their scope, so that the lag of the change goes on.
 func (q *Queries) MarkTasksOfIssues(ctx context.Context, ids []int64) (int64, error) {
 	result, err := q.db.Exec(ctx, markTasksOfIssues, ids)
 	if err != nil {
@@ -210,7 +215,7 @@ INSERT INTO daybook.runtime_rebuild (runtime_id)
 SELECT r.runtime_id
 FROM daybook.runtime_rollup r
 JOIN public.agent_runtime h ON h.id = r.runtime_id
-WHERE h.timezone IS DISTINCT FROM r.host_timezone
+WHERE coalesce(h.timezone, 'UTC') <> r.host_timezone
   AND NOT EXISTS (SELECT FROM daybook.runtime_rebuild q WHERE q.runtime_id = r.runtime_id)
 `
 

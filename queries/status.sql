@@ -1,6 +1,7 @@
 -- name: GetLag :one
 -- The age in seconds of the oldest committed change that no rollup counts yet, by the database's clock; 0 if there is none.
--- The first entry of each shard is the oldest to within the moments in which two transactions took their numbers.
+-- The first entry of each shard is the oldest to within the moments in which two transactions took their numbers. The entries
+-- that a scope became are a second or two older than their place in the queue.
 SELECT coalesce(greatest(extract(epoch FROM clock_timestamp() - least(
     (SELECT min(first.enqueued_at)
      FROM generate_series(0, daybook.shard_count() - 1) AS s (shard)

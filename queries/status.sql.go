@@ -19,7 +19,8 @@ SELECT coalesce(greatest(extract(epoch FROM clock_timestamp() - least(
 `
 
 // The age in seconds of the oldest committed change that no rollup counts yet, by the database's clock; 0 if there is none.
-// The first entry of each shard is the oldest to within the moments in which two transactions took their numbers.
+// The first entry of each shard is the oldest to within the moments in which two transactions took their numbers. The entries
+// that a scope became are a second or two older than their place in the queue.
 func (q *Queries) GetLag(ctx context.Context) (float64, error) {
 	row := q.db.QueryRow(ctx, getLag)
 	var seconds float64

@@ -19,7 +19,7 @@ WITH runtime AS (
     FROM public.agent_runtime h
     JOIN public.member m ON m.workspace_id = h.workspace_id AND m.user_id = $1
     LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = h.id
-    CROSS JOIN LATERAL (SELECT coalesce(r.host_timezone = h.timezone, false) AS built) zone
+    CROSS JOIN LATERAL (SELECT coalesce(r.host_timezone = coalesce(h.timezone, 'UTC'), false) AS built) zone
     WHERE h.id = $2
 ), bounds AS MATERIALIZED (
     -- Else the zone would be worked out again for every row.

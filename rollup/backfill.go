@@ -22,6 +22,10 @@ const (
 	backfillBatch = 12000
 )
 
+// ErrSuperseded is returned by Backfill when its list was lost before all of it was counted: another backfill listed anew, or
+// Postgres crashed. Calling it again is right.
+var ErrSuperseded = errors.New("the list of tasks was replaced or lost before all of it was counted; run the backfill again")
+
 // ErrNotAttached is returned by Backfill when triggers are missing: changes made meanwhile would be lost.
 var ErrNotAttached = errors.New("the triggers are not on the host's tables")
 
@@ -83,24 +87,80 @@ func Backfill(ctx context.Context, db DB, config BackfillConfig) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	err = inTx(ctx, db, func(tx pgx.Tx) error {
-		q := queries.New(tx)
-		if err := q.TruncateBackfillList(ctx); err != nil {
-			return err
-		}
-		if _, err := q.RequestOutdatedRebuilds(ctx); err != nil {
-			return err
-		}
-		return q.FinishBackfill(ctx)
-	})
+	err = inTx(ctx, db, func(tx pgx.Tx) error { return finishBackfill(ctx, queries.New(tx), coverage) })
 	if err != nil {
 		return fmt.Errorf("finish backfill: %w", err)
+	}
+	return settle(ctx, db)
+}
+
+// finishBackfill records that the list that was started with is counted, unless it is not.
+func finishBackfill(ctx context.Context, q *queries.Queries, started queries.GetCoverageRow) error {
+	if err := q.PrepareList(ctx, idleTimeout); err != nil {
+		return err
+	}
+	if err := q.LockBackfill(ctx, lockClassBackfill); err != nil {
+		return err
+	}
+	coverage, err := q.GetCoverage(ctx)
+	if err != nil {
+		return err
+	}
+	switch {
+	case !coverage.BackfillListedAt.Time.Equal(started.BackfillListedAt.Time):
+		return ErrSuperseded
+	case coverage.BackfillFinishedAt.Valid:
+		return nil // By a call that shared the work.
+	case coverage.TasksDone < coverage.BackfillTasks:
+		return ErrSuperseded
+	}
+	if err := q.TruncateBackfillList(ctx); err != nil {
+		return err
+	}
+	return q.FinishBackfill(ctx)
+}
+
+// settle does what is left after a list is counted, so that nothing depends on running workers: rebuilds of runtimes whose zone
+// changed while the triggers were off, and tasks that the lanes left to drains.
+func settle(ctx context.Context, db DB) error {
+	var (
+		rebuilds []queries.ListRequestedRebuildsRow
+		shards   []int16
+	)
+	err := inTx(ctx, db, func(tx pgx.Tx) error {
+		q := queries.New(tx)
+		if _, err := q.RequestOutdatedRebuilds(ctx); err != nil {
+			return fmt.Errorf("request outdated rebuilds: %w", err)
+		}
+		var err error
+		rebuilds, err = q.ListRequestedRebuilds(ctx, queries.ListRequestedRebuildsParams{RetrySeconds: 1, MaxRuntimes: math.MaxInt32})
+		if err != nil {
+			return fmt.Errorf("list requested rebuilds: %w", err)
+		}
+		shards, err = q.ListShards(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, r := range rebuilds {
+		if _, err := Rebuild(ctx, db, r.RuntimeID); err != nil {
+			return err
+		}
+	}
+	for _, shard := range shards {
+		if _, err := Drain(ctx, db, shard, nil); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
 // startBackfill lists the tasks to count, unless a list that is still good is being worked on.
 func startBackfill(ctx context.Context, q *queries.Queries) (queries.GetCoverageRow, error) {
+	if err := q.PrepareList(ctx, idleTimeout); err != nil {
+		return queries.GetCoverageRow{}, fmt.Errorf("prepare: %w", err)
+	}
 	if err := q.LockBackfill(ctx, lockClassBackfill); err != nil {
 		return queries.GetCoverageRow{}, fmt.Errorf("lock: %w", err)
 	}
@@ -169,7 +229,7 @@ func (l lane) backfill(ctx context.Context, db DB, report func(int)) error {
 			n, err = l.backfillBatch(ctx, db, leaveToDrains)
 		}
 		switch {
-		case isLockTimeout(err): // A drain is at work, or the host locks a table. Each try waits, so this does not spin.
+		case isLockConflict(err): // A drain is at work, or the host locks a table. Each try waits, so this does not spin.
 			continue
 		case err != nil:
 			return fmt.Errorf("backfill lane %d: %w", l.number, err)

@@ -79,7 +79,7 @@ func Drain(ctx context.Context, db DB, shard int16, enough func() bool) (DrainRe
 				total.Quarantined = append(total.Quarantined, Quarantined{TaskID: batch.first.TaskID, Reason: err})
 			}
 			continue
-		case isLockTimeout(err):
+		case isLockConflict(err):
 			batch.busy = true
 		case err != nil:
 			return total, fmt.Errorf("drain shard %d: %w", shard, err)
@@ -275,8 +275,11 @@ func (l *ledger) lockRuntimes(ctx context.Context, q *queries.Queries, tasks []p
 func quarantine(ctx context.Context, db DB, shard int16, entry queries.ClaimDirtyTasksRow, reason error) (bool, error) {
 	var deleted int64
 	err := inTx(ctx, db, func(tx pgx.Tx) error {
-		var err error
 		q := queries.New(tx)
+		err := q.PrepareDrain(ctx, prepareDrain)
+		if err != nil {
+			return err
+		}
 		deleted, err = q.DeleteDirtyEntries(ctx, queries.DeleteDirtyEntriesParams{Shard: shard, Ids: []int64{entry.ID}})
 		if err != nil || deleted == 0 {
 			return err

@@ -19,8 +19,8 @@ const rebuildMemory = "128MB"
 
 // RebuildResult says what a rebuild did.
 type RebuildResult struct {
-	// Busy is set when another rebuild of the runtime is at work, a drain held the runtime for longer than the rebuild waits, or
-	// the host has deleted the runtime and drains have yet to take its facts back. Nothing was done; the request stays.
+	// Busy is set when another rebuild of the runtime is at work, or a drain held the runtime for longer than the rebuild
+	// waits. Nothing was done; the request stays.
 	Busy bool
 	// Requests is the number of requests that this rebuild answered.
 	Requests int
@@ -39,7 +39,7 @@ func Rebuild(ctx context.Context, db DB, runtime pgtype.UUID) (RebuildResult, er
 		result, err = rebuild(ctx, queries.New(tx), runtime)
 		return err
 	})
-	if isLockTimeout(err) {
+	if isLockConflict(err) {
 		return RebuildResult{Busy: true}, nil
 	}
 	if err != nil {
@@ -72,16 +72,15 @@ func rebuild(ctx context.Context, q *queries.Queries, runtime pgtype.UUID) (Rebu
 		return result, fmt.Errorf("set zone: %w", err)
 	}
 	if len(zones) == 0 {
-		// The host has deleted the runtime. Drains take its buckets back, and need its zone for that.
+		// The host has deleted the runtime. Drains take its buckets back, and until then need its zone.
 		counted, err := q.IsRuntimeCounted(ctx, runtime)
 		if err != nil {
 			return result, fmt.Errorf("look for facts: %w", err)
 		}
-		if counted {
-			return RebuildResult{Busy: true}, nil
-		}
-		if err := q.DeleteRuntimeRollup(ctx, runtime); err != nil {
-			return result, fmt.Errorf("delete runtime rollup: %w", err)
+		if !counted {
+			if err := q.DeleteRuntimeRollup(ctx, runtime); err != nil {
+				return result, fmt.Errorf("delete runtime rollup: %w", err)
+			}
 		}
 	} else {
 		result.Timezone, result.HostTimezone = zones[0].Timezone, zones[0].HostTimezone

@@ -52,18 +52,19 @@ var (
 )
 
 // isTaskError tells whether err is about the data of the tasks in hand, so that the same tasks would fail again and others
-// would not. SQLSTATE classes 21 (cardinality violation: the host has a usage row twice), 22 (data exception) and 23 (integrity
-// constraint violation).
+// would not. SQLSTATE classes 21 (cardinality violation: the host has a usage row twice), 22 (data exception), 23 (integrity
+// constraint violation) and 54 (program limit exceeded: a name that is too long for an index).
 func isTaskError(err error) bool {
 	if errors.Is(err, errOverflow) || errors.Is(err, errInfinite) {
 		return true
 	}
 	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && slices.Contains([]string{"21", "22", "23"}, pgErr.Code[:2])
+	return errors.As(err, &pgErr) && slices.Contains([]string{"21", "22", "23", "54"}, pgErr.Code[:2])
 }
 
-// isLockTimeout tells whether err is lock_timeout (SQLSTATE 55P03).
-func isLockTimeout(err error) bool {
+// isLockConflict tells whether err is that somebody else holds what is needed: lock_timeout (SQLSTATE 55P03), or a deadlock
+// (40P01) where the server looks for one before the timeout. Nothing was done, and another try may go through.
+func isLockConflict(err error) bool {
 	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && pgErr.Code == "55P03"
+	return errors.As(err, &pgErr) && (pgErr.Code == "55P03" || pgErr.Code == "40P01")
 }

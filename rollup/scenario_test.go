@@ -6,10 +6,10 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"daybook/internal/history"
 	"daybook/internal/testdb"
-	"daybook/queries"
 	"daybook/rollup"
 )
 
@@ -261,9 +261,13 @@ func TestRuntimeMadeAgainInAnotherZone(t *testing.T) {
 	h.agent = h.id(`INSERT INTO public.agent (workspace_id, runtime_id) VALUES ($1, $2) RETURNING id`, h.workspace, h.runtime)
 	h.use(h.newTask(), "p", "2025-05-01 23:30Z")
 	h.settle()
-	if _, err := queries.New(h.pool).RequestOutdatedRebuilds(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	testdb.RequireExact(t, h.pool)
+	// Once more, by TRUNCATE.
+	h.exec(`TRUNCATE public.agent_runtime CASCADE`)
+	h.settle()
+	h.exec(`INSERT INTO public.agent_runtime (id, workspace_id, name, provider, timezone) VALUES ($1, $2, 'r', 'p', 'Africa/Cairo')`, h.runtime, h.workspace)
+	h.agent = h.id(`INSERT INTO public.agent (workspace_id, runtime_id) VALUES ($1, $2) RETURNING id`, h.workspace, h.runtime)
+	h.use(h.newTask(), "p", "2025-05-01 22:30Z")
 	h.settle()
 	testdb.RequireExact(t, h.pool)
 }
@@ -274,6 +278,10 @@ func TestDataThatCannotBeCounted(t *testing.T) {
 	for _, test := range []struct{ name, prepare, spoil string }{
 		{"infinite usage", ``, `UPDATE public.task_usage SET created_at = 'infinity' WHERE task_id = $1`},
 		{"infinite start", ``, `UPDATE public.agent_task_queue SET started_at = '-infinity' WHERE id = $1`},
+		{
+			"a name too long for an index", ``,
+			`UPDATE public.task_usage SET model = (SELECT string_agg(md5(n::text || random()), '') FROM generate_series(1, 83) n) WHERE task_id = $1`,
+		},
 		{
 			"a usage row twice", `ALTER TABLE public.task_usage DROP CONSTRAINT task_usage_task_id_provider_model_key`,
 			`INSERT INTO public.task_usage (task_id, provider, model) SELECT task_id, provider, model FROM public.task_usage WHERE task_id = $1`,
@@ -308,11 +316,15 @@ func TestDefaultIsolationLevelDoesNotMatter(t *testing.T) {
 	t.Parallel()
 	h := setup(t, "UTC")
 	h.exec(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = ''serializable''', current_database()); END $$`)
-	pool := testdb.Open(t, h.pool)
-	if level := scalar[string](t, pool, `SHOW default_transaction_isolation`); level != "serializable" {
+	serializable := testdb.Open(t, h.pool)
+	if level := scalar[string](t, serializable, `SHOW default_transaction_isolation`); level != "serializable" {
 		t.Fatalf("default isolation is %s", level)
 	}
-	if err := play(t.Context(), pool, pool, history.Config{Seed: seedOf(t), Transactions: 60}); err != nil {
+	// The host and the queries of the test itself are as usual.
+	pool := testdb.Open(t, h.pool, func(c *pgxpool.Config) {
+		c.ConnConfig.RuntimeParams["default_transaction_isolation"] = "read committed"
+	})
+	if err := play(t.Context(), pool, serializable, history.Config{Seed: seedOf(t), Transactions: 60}); err != nil {
 		t.Fatal(err)
 	}
 	testdb.RequireExact(t, pool)

@@ -23,6 +23,9 @@ func ExpandScopes(ctx context.Context, db DB) (int64, error) {
 		claimed := 0
 		err := inTx(ctx, db, func(tx pgx.Tx) error {
 			q := queries.New(tx)
+			if err := q.PrepareList(ctx, idleTimeout); err != nil {
+				return err
+			}
 			scopes, err := q.ClaimDirtyScopes(ctx, maxScopes)
 			if err != nil || len(scopes) == 0 {
 				return err

@@ -28,7 +28,7 @@ func (c *backfillCmd) Run(e *env) error {
 		if err != nil {
 			return fmt.Errorf("get coverage: %w", err)
 		}
-		if coverage.Attached && coverage.ListedSinceAttached && coverage.BackfillFinishedAt.Valid {
+		if coverage.Complete {
 			fmt.Fprintln(e.stdout, "nothing to do: everything is counted")
 			return nil
 		}

@@ -58,11 +58,11 @@ func triggers(c queries.GetCoverageRow) string {
 
 func backfill(c queries.GetCoverageRow) string {
 	switch {
-	case !c.Attached || !c.ListedSinceAttached:
-		return "NEEDED: what the host had before the triggers were on is not counted; run worker backfill"
-	case !c.BackfillFinishedAt.Valid:
+	case c.Complete:
+		return "complete since " + c.BackfillFinishedAt.Time.UTC().Format("2006-01-02 15:04:05 UTC")
+	case c.Attached && c.ListedSinceAttached:
 		return fmt.Sprintf("UNFINISHED: %d of %d tasks; run worker backfill", c.TasksDone, c.BackfillTasks)
 	default:
-		return "complete since " + c.BackfillFinishedAt.Time.UTC().Format("2006-01-02 15:04:05 UTC")
+		return "NEEDED: what the host had before the triggers were on is not counted; run worker backfill"
 	}
 }

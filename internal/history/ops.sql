@@ -81,6 +81,9 @@ TRUNCATE public.task_usage
 -- op: 0.1
 TRUNCATE public.agent_task_queue CASCADE
 
+-- op: 0.1
+TRUNCATE public.agent_runtime CASCADE
+
 -- op: 3
 SELECT pg_sleep(0.01)
 

@@ -91,7 +91,7 @@ func (c *RollupCollector) Collect(ch chan<- prometheus.Metric) {
 	send(descQuarantined, float64(status.Quarantined))
 	send(descRejectedZones, float64(status.RejectedZones))
 	send(descAttached, gauge(coverage.Attached))
-	send(descBackfilled, gauge(coverage.ListedSinceAttached && coverage.BackfillFinishedAt.Valid))
+	send(descBackfilled, gauge(coverage.Complete))
 }
 
 func gauge(b bool) float64 {
