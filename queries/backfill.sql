@@ -73,3 +73,16 @@ SELECT daybook.shard_of(id), id FROM (SELECT unnest(@task_ids::uuid[]) AS id) t;
 
 -- name: FinishBackfill :exec
 UPDATE daybook.coverage SET backfill_finished_at = clock_timestamp();
+
+-- name: EnsureAllRuntimeRollups :many
+-- As EnsureRuntimeRollups, for every runtime of the host, so that a backfill need not meet them one by one.
+WITH added AS (
+    INSERT INTO daybook.runtime_rollup (runtime_id, timezone, host_timezone)
+    SELECT h.id, daybook.effective_zone(h.timezone), coalesce(h.timezone, 'UTC')
+    FROM public.agent_runtime h
+    WHERE NOT EXISTS (SELECT FROM daybook.runtime_rollup x WHERE x.runtime_id = h.id)
+    ORDER BY h.id
+    ON CONFLICT (runtime_id) DO NOTHING
+    RETURNING runtime_id, timezone, host_timezone
+)
+SELECT runtime_id, host_timezone FROM added WHERE timezone <> host_timezone;

@@ -26,6 +26,45 @@ func (q *Queries) AdvanceBackfill(ctx context.Context, arg AdvanceBackfillParams
 	return err
 }
 
+const ensureAllRuntimeRollups = `-- name: EnsureAllRuntimeRollups :many
+WITH added AS (
+    INSERT INTO daybook.runtime_rollup (runtime_id, timezone, host_timezone)
+    SELECT h.id, daybook.effective_zone(h.timezone), coalesce(h.timezone, 'UTC')
+    FROM public.agent_runtime h
+    WHERE NOT EXISTS (SELECT FROM daybook.runtime_rollup x WHERE x.runtime_id = h.id)
+    ORDER BY h.id
+    ON CONFLICT (runtime_id) DO NOTHING
+    RETURNING runtime_id, timezone, host_timezone
+)
+SELECT runtime_id, host_timezone FROM added WHERE timezone <> host_timezone
+`
+
+type EnsureAllRuntimeRollupsRow struct {
+	RuntimeID    pgtype.UUID
+	HostTimezone string
+}
+
+// As EnsureRuntimeRollups, for every runtime of the host, so that a backfill need not meet them one by one.
+func (q *Queries) EnsureAllRuntimeRollups(ctx context.Context) ([]EnsureAllRuntimeRollupsRow, error) {
+	rows, err := q.db.Query(ctx, ensureAllRuntimeRollups)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []EnsureAllRuntimeRollupsRow
+	for rows.Next() {
+		var i EnsureAllRuntimeRollupsRow
+		if err := rows.Scan(&i.RuntimeID, &i.HostTimezone); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const finishBackfill = `-- name: FinishBackfill :exec
 UPDATE daybook.coverage SET backfill_finished_at = clock_timestamp()
 `

@@ -25,19 +25,6 @@ WHERE shard = @shard AND id > @after_id
 ORDER BY id
 LIMIT @max_entries;
 
--- name: EnsureAllRuntimeRollups :many
--- The same for every runtime of the host, so that a backfill need not meet them one by one.
-WITH added AS (
-    INSERT INTO daybook.runtime_rollup (runtime_id, timezone, host_timezone)
-    SELECT h.id, daybook.effective_zone(h.timezone), coalesce(h.timezone, 'UTC')
-    FROM public.agent_runtime h
-    WHERE NOT EXISTS (SELECT FROM daybook.runtime_rollup x WHERE x.runtime_id = h.id)
-    ORDER BY h.id
-    ON CONFLICT (runtime_id) DO NOTHING
-    RETURNING runtime_id, timezone, host_timezone
-)
-SELECT runtime_id, host_timezone FROM added WHERE timezone <> host_timezone;
-
 -- name: ListUsageFacts :many
 -- The usage of the tasks as it is counted now. timezone is the zone of the local columns; null without a runtime.
 SELECT f.task_id, f.provider, f.model, f.workspace_id, f.runtime_id, f.agent_id, f.project_id,

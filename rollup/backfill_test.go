@@ -43,7 +43,7 @@ func TestBackfillIsStoppedAndGoesOn(t *testing.T) {
 	first := int64(-1)
 	writing := make(chan error, 1)
 	go func() {
-		writing <- history.Play(context.WithoutCancel(t.Context()), pool, history.Config{Seed: seedOf(t), Transactions: 50, KeepOthers: true})
+		writing <- history.Play(context.WithoutCancel(t.Context()), pool, history.Config{Seed: history.Seed(t), Transactions: 50, KeepOthers: true})
 	}()
 	err = rollup.Backfill(t.Context(), pool, rollup.BackfillConfig{Progress: func(done, of int64) {
 		if first < 0 {

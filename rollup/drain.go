@@ -183,22 +183,11 @@ type applyResult struct {
 // apply makes facts and buckets count the tasks as the source has them now. The caller holds the shard of every task.
 func apply(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (applyResult, error) {
 	var result applyResult
-	l, err := readLedger(ctx, q, tasks)
+	l, rejected, err := readLedgerWithZones(ctx, q, tasks)
 	if err != nil {
 		return result, err
 	}
-	if added := l.withoutZone(); len(added) > 0 {
-		rejected, err := q.EnsureRuntimeRollups(ctx, added)
-		if err != nil {
-			return result, fmt.Errorf("ensure runtime rollups: %w", err)
-		}
-		for _, r := range rejected {
-			result.rejectedZones = append(result.rejectedZones, RejectedZone{RuntimeID: r.RuntimeID, Timezone: r.HostTimezone})
-		}
-		if l, err = readLedger(ctx, q, tasks); err != nil {
-			return result, err
-		}
-	}
+	result.rejectedZones = rejected
 	tasks, result.notReached = l.cut(tasks)
 	held, err := l.lockRuntimes(ctx, q, tasks)
 	if err != nil {
@@ -230,6 +219,29 @@ func apply(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (applyR
 		return result, fmt.Errorf("forgive tasks: %w", err)
 	}
 	return result, nil
+}
+
+// readLedgerWithZones reads the ledger, and once more if a runtime is counted for the first time and had no zone yet. It returns the
+// zones of such runtimes that Postgres does not know.
+func readLedgerWithZones(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*ledger, []RejectedZone, error) {
+	l, err := readLedger(ctx, q, tasks)
+	if err != nil {
+		return nil, nil, err
+	}
+	added := l.withoutZone()
+	if len(added) == 0 {
+		return l, nil, nil
+	}
+	rows, err := q.EnsureRuntimeRollups(ctx, added)
+	if err != nil {
+		return nil, nil, fmt.Errorf("ensure runtime rollups: %w", err)
+	}
+	var rejected []RejectedZone
+	for _, r := range rows {
+		rejected = append(rejected, RejectedZone{RuntimeID: r.RuntimeID, Timezone: r.HostTimezone})
+	}
+	l, err = readLedger(ctx, q, tasks)
+	return l, rejected, err
 }
 
 // cut splits the tasks where the transaction would hold more runtimes than it may. The first part is never empty.

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"os"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -22,24 +20,6 @@ import (
 	"daybook/queries"
 	"daybook/rollup"
 )
-
-// seedOf returns the seed of a test: DAYBOOK_SEED to play a failure again, else a new one. It is printed if the test fails.
-func seedOf(t *testing.T) uint64 {
-	t.Helper()
-	seed := rand.Uint64()
-	if s := os.Getenv("DAYBOOK_SEED"); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatalf("DAYBOOK_SEED: %v", err)
-		}
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("play it again with DAYBOOK_SEED=%d", seed)
-		}
-	})
-	return seed
-}
 
 // play writes a random history while drains, rebuilds and a backfill run beside it on db, and returns when nothing is left to do.
 func play(ctx context.Context, pool *pgxpool.Pool, db rollup.DB, config history.Config) error {
@@ -105,7 +85,7 @@ func TestRandomHistoryIsCountedExactly(t *testing.T) {
 	for range 3 {
 		t.Run("history", func(t *testing.T) {
 			t.Parallel()
-			seed := seedOf(t)
+			seed := history.Seed(t)
 			pool := testdb.New(t)
 			if err := play(t.Context(), pool, pool, history.Config{Seed: seed}); err != nil {
 				t.Fatal(err)
@@ -167,7 +147,7 @@ func TestRandomHistoryFindsMistakes(t *testing.T) {
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
-			seed := seedOf(t)
+			seed := history.Seed(t)
 			pool := testdb.New(t)
 			if _, err := pool.Exec(t.Context(), m.schema); err != nil {
 				t.Fatal(err)

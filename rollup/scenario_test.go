@@ -324,7 +324,7 @@ func TestDefaultIsolationLevelDoesNotMatter(t *testing.T) {
 	pool := testdb.Open(t, h.pool, func(c *pgxpool.Config) {
 		c.ConnConfig.RuntimeParams["default_transaction_isolation"] = "read committed"
 	})
-	if err := play(t.Context(), pool, serializable, history.Config{Seed: seedOf(t), Transactions: 60}); err != nil {
+	if err := play(t.Context(), pool, serializable, history.Config{Seed: history.Seed(t), Transactions: 60}); err != nil {
 		t.Fatal(err)
 	}
 	testdb.RequireExact(t, pool)

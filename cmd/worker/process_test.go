@@ -125,12 +125,7 @@ func query[T any](t *testing.T, pool *pgxpool.Pool, sql string) T {
 // A random history under workers that are killed at random moments and replaced.
 func TestKilledWorkersLoseNothing(t *testing.T) {
 	t.Parallel()
-	seed := rand.Uint64()
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("seed %d", seed)
-		}
-	})
+	seed := history.Seed(t)
 	random := rand.New(rand.NewPCG(seed, 0))
 	pool := testdb.New(t)
 	workers := []*process{startWorker(t, pool), startWorker(t, pool), startWorker(t, pool)}

@@ -209,19 +209,42 @@ func upsert(ctx context.Context, pool *pgxpool.Pool, ids []pgtype.UUID, connecti
 	return n.Load(), err
 }
 
-// killEvery is how often a worker is killed while freshness is measured with kills.
-const killEvery = 5 * time.Second
+// disturbEvery is how often a worker is killed, or a runtime changes its zone, while freshness is measured with disturbances.
+const disturbEvery = 5 * time.Second
 
-// freshness runs two workers and a host that upserts at a fixed rate, and samples the lag: once in peace, and once while one of
-// the workers after the other is killed with SIGKILL and replaced.
+// freshness runs two workers and a host that upserts at a fixed rate, and samples the lag: in peace; while one of the workers after
+// the other is killed with SIGKILL and replaced; and while the largest runtime changes its zone and is rebuilt.
 func (c *cli) freshness(ctx context.Context, pool *pgxpool.Pool) ([]result, error) {
 	say("freshness at %d upserts a second for %s", c.Rate, c.Duration)
-	lags, zero, err := c.lagUnderLoad(ctx, pool, c.Duration, false)
+	lags, zero, err := c.lagUnderLoad(ctx, pool, c.Duration, nil)
 	if err != nil {
 		return nil, err
 	}
 	say("freshness while workers are killed")
-	killed, _, err := c.lagUnderLoad(ctx, pool, c.Duration/2, true)
+	victim := 0
+	killed, _, err := c.lagUnderLoad(ctx, pool, c.Duration/2, func(workers *fleet) error {
+		victim = 1 - victim
+		if err := workers[victim].Process.Kill(); err != nil {
+			return err
+		}
+		workers[victim].Wait() //nolint:errcheck // Killed.
+		return c.startWorker(ctx, pool, workers, victim)
+	})
+	if err != nil {
+		return nil, err
+	}
+	say("freshness while the largest runtime is rebuilt")
+	var runtime pgtype.UUID
+	var rows int
+	if err := pool.QueryRow(ctx, statement("largest_runtime")).Scan(&runtime, &rows); err != nil {
+		return nil, err
+	}
+	zones := []string{"Asia/Kolkata", "America/Havana"}
+	rebuilt, _, err := c.lagUnderLoad(ctx, pool, c.Duration/2, func(*fleet) error {
+		slices.Reverse(zones)
+		_, err := pool.Exec(ctx, statement("set_zone"), runtime, zones[0])
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -230,17 +253,35 @@ func (c *cli) freshness(ctx context.Context, pool *pgxpool.Pool) ([]result, erro
 		{rate + ", median", fmt.Sprintf("%.2f s", median(lags)), "", "", "at most 1.5 s"},
 		{rate + ", 99th percentile", fmt.Sprintf("%.2f s", lags[len(lags)*99/100]), "", "", "at most 3 s"},
 		{"back to 0 after the end", seconds(zero), "", "", "at most 3 s"},
-		{fmt.Sprintf("largest lag, a worker killed every %s", killEvery), fmt.Sprintf("%.2f s", killed[len(killed)-1]), "", "", "at most 3 s"},
+		{fmt.Sprintf("largest lag, a worker killed every %s", disturbEvery), fmt.Sprintf("%.2f s", killed[len(killed)-1]), "", "", "at most 3 s"},
+		{fmt.Sprintf("largest lag, %d rows rebuilt every %s", rows, disturbEvery), fmt.Sprintf("%.2f s", rebuilt[len(rebuilt)-1]), "", "", "at most 3 s"},
 	}, nil
 }
 
-// lagUnderLoad returns the lags in order of size, and how long it took to be back at 0 after the last write.
-func (c *cli) lagUnderLoad(ctx context.Context, pool *pgxpool.Pool, duration time.Duration, kill bool) ([]float64, time.Duration, error) {
+// fleet is the worker processes of a measurement.
+type fleet [2]*exec.Cmd
+
+func (c *cli) startWorker(ctx context.Context, pool *pgxpool.Pool, workers *fleet, i int) error {
+	w := exec.CommandContext(ctx, c.Worker, "run", "--log-level", "warn")
+	w.Env = append(os.Environ(), "DATABASE_URL="+pool.Config().ConnString())
+	w.Stderr = os.Stderr
+	if err := w.Start(); err != nil {
+		return fmt.Errorf("%w; build it with: make build", err)
+	}
+	workers[i] = w
+	return nil
+}
+
+// lagUnderLoad returns the lags in order of size, and how long it took to be back at 0 after the last write. disturb, if any, is
+// called every disturbEvery.
+func (c *cli) lagUnderLoad(
+	ctx context.Context, pool *pgxpool.Pool, duration time.Duration, disturb func(*fleet) error,
+) ([]float64, time.Duration, error) {
 	var ids []pgtype.UUID
 	if err := pool.QueryRow(ctx, statement("sample_tasks"), 20_000, 5.0).Scan(&ids); err != nil {
 		return nil, 0, err
 	}
-	var workers [2]*exec.Cmd
+	var workers fleet
 	defer func() {
 		for _, w := range workers {
 			if w != nil {
@@ -249,18 +290,8 @@ func (c *cli) lagUnderLoad(ctx context.Context, pool *pgxpool.Pool, duration tim
 			}
 		}
 	}()
-	start := func(i int) error {
-		w := exec.CommandContext(ctx, c.Worker, "run", "--log-level", "warn")
-		w.Env = append(os.Environ(), "DATABASE_URL="+pool.Config().ConnString())
-		w.Stderr = os.Stderr
-		if err := w.Start(); err != nil {
-			return fmt.Errorf("%w; build it with: make build", err)
-		}
-		workers[i] = w
-		return nil
-	}
 	for i := range workers {
-		if err := start(i); err != nil {
+		if err := c.startWorker(ctx, pool, &workers, i); err != nil {
 			return nil, 0, err
 		}
 	}
@@ -269,10 +300,9 @@ func (c *cli) lagUnderLoad(ctx context.Context, pool *pgxpool.Pool, duration tim
 	q := queries.New(pool)
 	sample := time.NewTicker(100 * time.Millisecond)
 	defer sample.Stop()
-	nextKill := time.NewTicker(killEvery)
-	defer nextKill.Stop()
+	next := time.NewTicker(disturbEvery)
+	defer next.Stop()
 	var lags []float64
-	victim := 0
 	for {
 		select {
 		case err := <-written:
@@ -282,18 +312,13 @@ func (c *cli) lagUnderLoad(ctx context.Context, pool *pgxpool.Pool, duration tim
 			zero, err := timed(func() error { return awaitNoLag(ctx, q, sample) })
 			slices.Sort(lags)
 			return lags, zero, err
-		case <-nextKill.C:
-			if !kill {
+		case <-next.C:
+			if disturb == nil {
 				continue
 			}
-			if err := workers[victim].Process.Kill(); err != nil {
+			if err := disturb(&workers); err != nil {
 				return nil, 0, err
 			}
-			workers[victim].Wait() //nolint:errcheck // Killed.
-			if err := start(victim); err != nil {
-				return nil, 0, err
-			}
-			victim = 1 - victim
 		case <-sample.C:
 			lag, err := q.GetLag(ctx)
 			if err != nil {
