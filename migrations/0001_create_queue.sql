@@ -95,6 +95,22 @@ COMMENT ON TABLE daybook.runtime_rebuild IS 'Requests to rebuild the zone-depend
 
 GRANT INSERT ON daybook.task_usage_daily_dirty, daybook.dirty_scope, daybook.runtime_rebuild TO daybook_trigger;
 
+-- +goose StatementBegin
+-- River's own migrations have made its tables. Some sixteen jobs a second come and go: clean up by count here too.
+DO $$
+BEGIN
+    ALTER TABLE daybook.river_job SET (
+        autovacuum_vacuum_scale_factor = 0,
+        autovacuum_vacuum_threshold = 2000,
+        autovacuum_vacuum_insert_scale_factor = 0,
+        autovacuum_vacuum_cost_delay = 0,
+        autovacuum_analyze_scale_factor = 0,
+        autovacuum_analyze_threshold = 5000
+    );
+END
+$$;
+-- +goose StatementEnd
+
 -- +goose Down
 DROP TABLE daybook.runtime_rebuild;
 DROP TABLE daybook.dirty_scope;

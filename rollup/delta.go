@@ -179,99 +179,112 @@ func (d *delta) write(ctx context.Context, q *queries.Queries) error {
 	return nil
 }
 
-func (d *delta) writeDaily(ctx context.Context, q *queries.Queries) error {
-	var p queries.AddToUsageDailyParams
-	var lost queries.DeleteEmptyUsageDailyParams
-	for k, c := range changed(d.daily) {
-		p.RuntimeIds = append(p.RuntimeIds, k.runtime)
-		p.BucketDates = append(p.BucketDates, k.date)
-		p.Providers = append(p.Providers, k.provider)
-		p.Models = append(p.Models, k.model)
-		p.InputTokens = append(p.InputTokens, c.input)
-		p.OutputTokens = append(p.OutputTokens, c.output)
-		p.CacheReadTokens = append(p.CacheReadTokens, c.cacheRead)
-		p.CacheWriteTokens = append(p.CacheWriteTokens, c.cacheWrite)
-		p.EventCounts = append(p.EventCounts, c.events)
-		if c.events < 0 {
-			lost.RuntimeIds = append(lost.RuntimeIds, k.runtime)
-			lost.BucketDates = append(lost.BucketDates, k.date)
-		}
+// columns collects what the statements of several rollups take: an array for each column of the buckets that changed, and the keys of
+// those that lost facts.
+type columns struct {
+	owners                                       []pgtype.UUID // runtimes or workspaces
+	dates                                        []pgtype.Date
+	providers, models                            []string
+	input, output, cacheRead, cacheWrite, events []int64
+	tasks, windowTasks                           []int64
+
+	lostOwners []pgtype.UUID
+	lostDates  []pgtype.Date
+}
+
+// add adds a bucket. facts is by how much the number of its facts changes.
+func (c *columns) add(owner pgtype.UUID, date pgtype.Date, facts int64) {
+	c.owners = append(c.owners, owner)
+	c.dates = append(c.dates, date)
+	if facts < 0 {
+		c.lostOwners = append(c.lostOwners, owner)
+		c.lostDates = append(c.lostDates, date)
 	}
-	if len(p.RuntimeIds) == 0 {
+}
+
+// addUsage adds a bucket of usage.
+func (c *columns) addUsage(owner pgtype.UUID, date pgtype.Date, provider, model string, n *counts) {
+	c.add(owner, date, n.events)
+	c.providers = append(c.providers, provider)
+	c.models = append(c.models, model)
+	c.input = append(c.input, n.input)
+	c.output = append(c.output, n.output)
+	c.cacheRead = append(c.cacheRead, n.cacheRead)
+	c.cacheWrite = append(c.cacheWrite, n.cacheWrite)
+	c.events = append(c.events, n.events)
+	c.tasks = append(c.tasks, n.tasks)
+	c.windowTasks = append(c.windowTasks, n.windowTasks)
+}
+
+func (d *delta) writeDaily(ctx context.Context, q *queries.Queries) error {
+	var c columns
+	for k, n := range changed(d.daily) {
+		c.addUsage(k.runtime, k.date, k.provider, k.model, n)
+	}
+	if len(c.owners) == 0 {
 		return nil
 	}
-	if err := q.AddToUsageDaily(ctx, p); err != nil || len(lost.RuntimeIds) == 0 {
+	err := q.AddToUsageDaily(ctx, queries.AddToUsageDailyParams{
+		RuntimeIds: c.owners, BucketDates: c.dates, Providers: c.providers, Models: c.models,
+		InputTokens: c.input, OutputTokens: c.output, CacheReadTokens: c.cacheRead, CacheWriteTokens: c.cacheWrite,
+		EventCounts: c.events,
+	})
+	if err != nil || len(c.lostOwners) == 0 {
 		return err
 	}
-	return q.DeleteEmptyUsageDaily(ctx, lost)
+	return q.DeleteEmptyUsageDaily(ctx, queries.DeleteEmptyUsageDailyParams{RuntimeIds: c.lostOwners, BucketDates: c.lostDates})
 }
 
 func (d *delta) writeByAgent(ctx context.Context, q *queries.Queries) error {
-	var p queries.AddToUsageByAgentParams
-	var lost queries.DeleteEmptyUsageByAgentParams
-	for k, c := range changed(d.byAgent) {
-		p.RuntimeIds = append(p.RuntimeIds, k.runtime)
-		p.BucketDates = append(p.BucketDates, k.date)
-		p.AgentIds = append(p.AgentIds, k.agent)
-		p.Providers = append(p.Providers, k.provider)
-		p.Models = append(p.Models, k.model)
-		p.InputTokens = append(p.InputTokens, c.input)
-		p.OutputTokens = append(p.OutputTokens, c.output)
-		p.CacheReadTokens = append(p.CacheReadTokens, c.cacheRead)
-		p.CacheWriteTokens = append(p.CacheWriteTokens, c.cacheWrite)
-		p.EventCounts = append(p.EventCounts, c.events)
-		p.TaskCounts = append(p.TaskCounts, c.tasks)
-		if c.events < 0 {
-			lost.RuntimeIds = append(lost.RuntimeIds, k.runtime)
-			lost.BucketDates = append(lost.BucketDates, k.date)
-		}
+	var c columns
+	var agents []pgtype.UUID
+	for k, n := range changed(d.byAgent) {
+		c.addUsage(k.runtime, k.date, k.provider, k.model, n)
+		agents = append(agents, k.agent)
 	}
-	if len(p.RuntimeIds) == 0 {
+	if len(c.owners) == 0 {
 		return nil
 	}
-	if err := q.AddToUsageByAgent(ctx, p); err != nil || len(lost.RuntimeIds) == 0 {
+	err := q.AddToUsageByAgent(ctx, queries.AddToUsageByAgentParams{
+		RuntimeIds: c.owners, BucketDates: c.dates, AgentIds: agents, Providers: c.providers, Models: c.models,
+		InputTokens: c.input, OutputTokens: c.output, CacheReadTokens: c.cacheRead, CacheWriteTokens: c.cacheWrite,
+		EventCounts: c.events, TaskCounts: c.tasks,
+	})
+	if err != nil || len(c.lostOwners) == 0 {
 		return err
 	}
-	return q.DeleteEmptyUsageByAgent(ctx, lost)
+	return q.DeleteEmptyUsageByAgent(ctx, queries.DeleteEmptyUsageByAgentParams{RuntimeIds: c.lostOwners, BucketDates: c.lostDates})
 }
 
 func (d *delta) writeByHour(ctx context.Context, q *queries.Queries) error {
-	var p queries.AddToUsageByHourParams
-	var lost queries.DeleteEmptyUsageByHourParams
-	for k, c := range changed(d.byHour) {
-		p.RuntimeIds = append(p.RuntimeIds, k.runtime)
-		p.BucketDates = append(p.BucketDates, k.date)
-		p.Hours = append(p.Hours, k.hour)
-		p.Providers = append(p.Providers, k.provider)
-		p.Models = append(p.Models, k.model)
-		p.InputTokens = append(p.InputTokens, c.input)
-		p.OutputTokens = append(p.OutputTokens, c.output)
-		p.CacheReadTokens = append(p.CacheReadTokens, c.cacheRead)
-		p.CacheWriteTokens = append(p.CacheWriteTokens, c.cacheWrite)
-		p.EventCounts = append(p.EventCounts, c.events)
-		p.TaskCounts = append(p.TaskCounts, c.tasks)
-		if c.events < 0 {
-			lost.RuntimeIds = append(lost.RuntimeIds, k.runtime)
-			lost.BucketDates = append(lost.BucketDates, k.date)
-		}
+	var c columns
+	var hours []int16
+	for k, n := range changed(d.byHour) {
+		c.addUsage(k.runtime, k.date, k.provider, k.model, n)
+		hours = append(hours, k.hour)
 	}
-	if len(p.RuntimeIds) == 0 {
+	if len(c.owners) == 0 {
 		return nil
 	}
-	if err := q.AddToUsageByHour(ctx, p); err != nil || len(lost.RuntimeIds) == 0 {
+	err := q.AddToUsageByHour(ctx, queries.AddToUsageByHourParams{
+		RuntimeIds: c.owners, BucketDates: c.dates, Hours: hours, Providers: c.providers, Models: c.models,
+		InputTokens: c.input, OutputTokens: c.output, CacheReadTokens: c.cacheRead, CacheWriteTokens: c.cacheWrite,
+		EventCounts: c.events, TaskCounts: c.tasks,
+	})
+	if err != nil || len(c.lostOwners) == 0 {
 		return err
 	}
-	return q.DeleteEmptyUsageByHour(ctx, lost)
+	return q.DeleteEmptyUsageByHour(ctx, queries.DeleteEmptyUsageByHourParams{RuntimeIds: c.lostOwners, BucketDates: c.lostDates})
 }
 
 func (d *delta) writeActivity(ctx context.Context, q *queries.Queries) error {
 	var p queries.AddToActivityByHourParams
 	var lost []pgtype.UUID
-	for k, c := range changed(d.activity) {
+	for k, n := range changed(d.activity) {
 		p.RuntimeIds = append(p.RuntimeIds, k.runtime)
 		p.Hours = append(p.Hours, k.hour)
-		p.TaskCounts = append(p.TaskCounts, c.tasks)
-		if c.tasks < 0 {
+		p.TaskCounts = append(p.TaskCounts, n.tasks)
+		if n.tasks < 0 {
 			lost = append(lost, k.runtime)
 		}
 	}
@@ -285,59 +298,47 @@ func (d *delta) writeActivity(ctx context.Context, q *queries.Queries) error {
 }
 
 func (d *delta) writeWorkspace(ctx context.Context, q *queries.Queries) error {
-	var p queries.AddToWorkspaceUsageParams
-	var lost queries.DeleteEmptyWorkspaceUsageParams
-	for k, c := range changed(d.workspace) {
-		p.WorkspaceIds = append(p.WorkspaceIds, k.workspace)
-		p.BucketDates = append(p.BucketDates, k.date)
-		p.ProjectIds = append(p.ProjectIds, k.project)
-		p.AgentIds = append(p.AgentIds, k.agent)
-		p.Providers = append(p.Providers, k.provider)
-		p.Models = append(p.Models, k.model)
-		p.InputTokens = append(p.InputTokens, c.input)
-		p.OutputTokens = append(p.OutputTokens, c.output)
-		p.CacheReadTokens = append(p.CacheReadTokens, c.cacheRead)
-		p.CacheWriteTokens = append(p.CacheWriteTokens, c.cacheWrite)
-		p.EventCounts = append(p.EventCounts, c.events)
-		p.DayTaskCounts = append(p.DayTaskCounts, c.tasks)
-		p.WindowTaskCounts = append(p.WindowTaskCounts, c.windowTasks)
-		if c.events < 0 {
-			lost.WorkspaceIds = append(lost.WorkspaceIds, k.workspace)
-			lost.BucketDates = append(lost.BucketDates, k.date)
-		}
+	var c columns
+	var projects, agents []pgtype.UUID
+	for k, n := range changed(d.workspace) {
+		c.addUsage(k.workspace, k.date, k.provider, k.model, n)
+		projects = append(projects, k.project)
+		agents = append(agents, k.agent)
 	}
-	if len(p.WorkspaceIds) == 0 {
+	if len(c.owners) == 0 {
 		return nil
 	}
-	if err := q.AddToWorkspaceUsage(ctx, p); err != nil || len(lost.WorkspaceIds) == 0 {
+	err := q.AddToWorkspaceUsage(ctx, queries.AddToWorkspaceUsageParams{
+		WorkspaceIds: c.owners, BucketDates: c.dates, ProjectIds: projects, AgentIds: agents,
+		Providers: c.providers, Models: c.models,
+		InputTokens: c.input, OutputTokens: c.output, CacheReadTokens: c.cacheRead, CacheWriteTokens: c.cacheWrite,
+		EventCounts: c.events, DayTaskCounts: c.tasks, WindowTaskCounts: c.windowTasks,
+	})
+	if err != nil || len(c.lostOwners) == 0 {
 		return err
 	}
-	return q.DeleteEmptyWorkspaceUsage(ctx, lost)
+	return q.DeleteEmptyWorkspaceUsage(ctx, queries.DeleteEmptyWorkspaceUsageParams{WorkspaceIds: c.lostOwners, BucketDates: c.lostDates})
 }
 
 func (d *delta) writeRunTime(ctx context.Context, q *queries.Queries) error {
+	var c columns
 	var p queries.AddToWorkspaceRunTimeParams
-	var lost queries.DeleteEmptyWorkspaceRunTimeParams
-	for k, c := range changed(d.runTime) {
-		p.WorkspaceIds = append(p.WorkspaceIds, k.workspace)
-		p.BucketDates = append(p.BucketDates, k.date)
+	for k, n := range changed(d.runTime) {
+		c.add(k.workspace, k.date, n.tasks)
 		p.ProjectIds = append(p.ProjectIds, k.project)
 		p.AgentIds = append(p.AgentIds, k.agent)
-		p.TotalMicroseconds = append(p.TotalMicroseconds, c.microseconds)
-		p.TaskCounts = append(p.TaskCounts, c.tasks)
-		p.FailedCounts = append(p.FailedCounts, c.failed)
-		if c.tasks < 0 {
-			lost.WorkspaceIds = append(lost.WorkspaceIds, k.workspace)
-			lost.BucketDates = append(lost.BucketDates, k.date)
-		}
+		p.TotalMicroseconds = append(p.TotalMicroseconds, n.microseconds)
+		p.TaskCounts = append(p.TaskCounts, n.tasks)
+		p.FailedCounts = append(p.FailedCounts, n.failed)
 	}
-	if len(p.WorkspaceIds) == 0 {
+	if len(c.owners) == 0 {
 		return nil
 	}
-	if err := q.AddToWorkspaceRunTime(ctx, p); err != nil || len(lost.WorkspaceIds) == 0 {
+	p.WorkspaceIds, p.BucketDates = c.owners, c.dates
+	if err := q.AddToWorkspaceRunTime(ctx, p); err != nil || len(c.lostOwners) == 0 {
 		return err
 	}
-	return q.DeleteEmptyWorkspaceRunTime(ctx, lost)
+	return q.DeleteEmptyWorkspaceRunTime(ctx, queries.DeleteEmptyWorkspaceRunTimeParams{WorkspaceIds: c.lostOwners, BucketDates: c.lostDates})
 }
 
 // addTo adds c to the bucket's delta, or returns errOverflow.
