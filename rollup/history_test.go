@@ -178,8 +178,7 @@ func TestRandomHistoryFindsMistakes(t *testing.T) {
 // showsMistake tells whether err is one that a mistake in the drain leads to: a bucket or a fact that is there twice, a deadlock, or
 // work that is never done.
 func showsMistake(err error) bool {
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pgErr.SchemaName == "daybook" && pgErr.Code == "23505" || pgErr.Code == "40P01"
 	}
 	return errors.Is(err, errNotEmpty)
