@@ -67,7 +67,7 @@ CREATE TABLE daybook.task_usage_daily_quarantine (
 );
 COMMENT ON TABLE daybook.task_usage_daily_quarantine IS 'Tasks that cannot be applied, with the reason. Their last good facts stay counted. A task is tried again when it changes.';
 
--- usage_contribution says what a usage fact adds to which bucket, for work on whole runtimes. A drain computes the same
+-- usage_contribution says what a usage fact adds to which zone-dependent bucket, for rebuilds of whole runtimes. A drain computes the same
 -- for its few tasks (package rollup, contribution.go), so a change here is a change there.
 --
 -- Every window that is read ends now, so a task counts in the bucket of its latest row of a group, and a sum
@@ -78,36 +78,27 @@ COMMENT ON TABLE daybook.task_usage_daily_quarantine IS 'Tasks that cannot be ap
 -- Equality is the same in every collation, and "C" sorts fastest.
 CREATE VIEW daybook.usage_contribution AS
 SELECT
-    task_id, runtime_id, workspace_id, project_id, agent_id, provider, model,
+    task_id, runtime_id, agent_id, provider, model,
     input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,
-    local_date, local_hour, utc_date,
+    local_date, local_hour,
     row_number() OVER (PARTITION BY task_id, runtime_id, model COLLATE "C"
         ORDER BY local_date DESC, created_at DESC, provider COLLATE "C") = 1 AS counts_in_agent,
     row_number() OVER (PARTITION BY task_id, runtime_id, model COLLATE "C", local_hour
-        ORDER BY local_date DESC, created_at DESC, provider COLLATE "C") = 1 AS counts_in_hour,
-    row_number() OVER (PARTITION BY task_id, runtime_id, model COLLATE "C", utc_date
-        ORDER BY created_at DESC, provider COLLATE "C") = 1 AS counts_in_day,
-    row_number() OVER (PARTITION BY task_id, runtime_id, model COLLATE "C"
-        ORDER BY utc_date DESC, created_at DESC, provider COLLATE "C") = 1 AS counts_in_window
+        ORDER BY local_date DESC, created_at DESC, provider COLLATE "C") = 1 AS counts_in_hour
 FROM (
     SELECT
         f.*,
         (f.created_at AT TIME ZONE r.timezone)::date AS local_date,
-        date_part('hour', f.created_at AT TIME ZONE r.timezone)::smallint AS local_hour,
-        (f.created_at AT TIME ZONE 'UTC')::date AS utc_date
+        date_part('hour', f.created_at AT TIME ZONE r.timezone)::smallint AS local_hour
     FROM daybook.task_usage_fact f
     LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = f.runtime_id
 ) dated;
 
--- task_contribution is the same for tasks: one start in an hour of the runtime's day, and, once finished, a run time
--- on the UTC day of completed_at.
+-- task_contribution is the same for tasks: one start in an hour of the runtime's day.
 CREATE VIEW daybook.task_contribution AS
 SELECT
-    f.task_id, f.runtime_id, f.workspace_id, f.project_id, f.agent_id,
-    date_part('hour', f.started_at AT TIME ZONE r.timezone)::smallint AS local_hour,
-    (f.completed_at AT TIME ZONE 'UTC')::date AS utc_date,
-    (extract(epoch FROM f.completed_at - f.started_at) * 1000000)::bigint AS microseconds,
-    f.failed
+    f.task_id, f.runtime_id,
+    date_part('hour', f.started_at AT TIME ZONE r.timezone)::smallint AS local_hour
 FROM daybook.task_fact f
 LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = f.runtime_id;
 

@@ -103,15 +103,9 @@ type DaybookTaskActivityByHour struct {
 }
 
 type DaybookTaskContribution struct {
-	TaskID       pgtype.UUID
-	RuntimeID    pgtype.UUID
-	WorkspaceID  pgtype.UUID
-	ProjectID    pgtype.UUID
-	AgentID      pgtype.UUID
-	LocalHour    int16
-	UtcDate      pgtype.Date
-	Microseconds int64
-	Failed       bool
+	TaskID    pgtype.UUID
+	RuntimeID pgtype.UUID
+	LocalHour int16
 }
 
 // What the rollups count now for each task that was started. completed_at is set for completed and failed tasks only.
@@ -202,8 +196,6 @@ type DaybookTaskUsageFact struct {
 type DaybookUsageContribution struct {
 	TaskID           pgtype.UUID
 	RuntimeID        pgtype.UUID
-	WorkspaceID      pgtype.UUID
-	ProjectID        pgtype.UUID
 	AgentID          pgtype.UUID
 	Provider         string
 	Model            string
@@ -213,11 +205,8 @@ type DaybookUsageContribution struct {
 	CacheWriteTokens int64
 	LocalDate        pgtype.Date
 	LocalHour        int16
-	UtcDate          pgtype.Date
 	CountsInAgent    bool
 	CountsInHour     bool
-	CountsInDay      bool
-	CountsInWindow   bool
 }
 
 // Completed and failed tasks by the UTC day of completed_at, and the exact sum of completed_at - started_at.

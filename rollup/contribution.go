@@ -7,7 +7,7 @@ import (
 // represents says in which of its task's buckets a usage fact also counts the task. Every window that is read ends now, so a
 // task counts in the bucket of its latest fact of a group, and a sum over any window is the exact distinct count.
 //
-// The view daybook.usage_contribution computes the same for whole runtimes.
+// The view daybook.usage_contribution computes agent and hour, which depend on the zone, for rebuilds of whole runtimes.
 type represents struct {
 	agent  bool // the latest of the task's facts of a model, by local date: the group is agent and model
 	hour   bool // the latest of a model and a local hour, by local date

@@ -50,9 +50,9 @@ type RejectedZone struct {
 }
 
 // Drain counts the dirty entries of one shard, in batches of one transaction each, until none is left that it may count, or
-// enough, which may be nil, returns true between two batches. It is safe to call from any number of processes at once. A batch that fails because of a task's data is
-// split until that task stands alone; then the task is quarantined. Any other error ends the drain and loses nothing:
-// the entries stay for the next one.
+// enough, which may be nil, returns true between two batches. It is safe to call from any number of processes at once. A batch
+// that fails because of a task's data is split until that task stands alone; then the task is quarantined. Any other error
+// ends the drain and loses nothing: the entries stay for the next one.
 func Drain(ctx context.Context, db DB, shard int16, enough func() bool) (DrainResult, error) {
 	var (
 		total DrainResult

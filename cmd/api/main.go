@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"daybook/internal/httpapi"
+	"daybook/internal/logging"
 )
 
 const (
@@ -39,9 +40,8 @@ const description = `Serves the usage rollups that Daybook's workers keep, to th
 
 // cli is every command and flag. Each flag has the environment variable that its help names.
 type cli struct {
-	JWTSecret string     `name:"jwt-secret" env:"JWT_SECRET" required:"" placeholder:"SECRET" help:"Secret that bearer tokens are signed with (HS256), 32 bytes or more."`
-	LogLevel  slog.Level `name:"log-level" env:"DAYBOOK_LOG_LEVEL" default:"info" help:"Least severe messages to log: debug, info, warn or error."`
-	LogFormat string     `name:"log-format" env:"DAYBOOK_LOG_FORMAT" enum:"text,json" default:"text" help:"Form of log lines: ${enum}."`
+	JWTSecret string         `name:"jwt-secret" env:"JWT_SECRET" required:"" placeholder:"SECRET" help:"Secret that bearer tokens are signed with (HS256), 32 bytes or more."`
+	Log       logging.Config `embed:""`
 
 	Serve serveCmd `cmd:"" default:"withargs" help:"Serve until stopped (the default)."`
 	Token tokenCmd `cmd:"" help:"Print a token for a user, for trying the api out."`
@@ -74,17 +74,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "api: %v\nSee api --help.\n", err)
 		return 2
 	}
-	options := &slog.HandlerOptions{Level: c.LogLevel}
-	var handler slog.Handler = slog.NewTextHandler(stderr, options)
-	if c.LogFormat == "json" {
-		handler = slog.NewJSONHandler(stderr, options)
-	}
 	tokens, err := httpapi.NewTokens([]byte(c.JWTSecret))
 	if err != nil {
 		fmt.Fprintf(stderr, "api: %v\n", err)
 		return 2
 	}
-	e := &env{ctx: ctx, tokens: tokens, secret: []byte(c.JWTSecret), logger: slog.New(handler), stdout: stdout}
+	e := &env{ctx: ctx, tokens: tokens, secret: []byte(c.JWTSecret), logger: c.Log.New(stderr), stdout: stdout}
 	if err := parsed.Run(e); err != nil {
 		fmt.Fprintf(stderr, "api: %v\n", err)
 		return 1

@@ -14,6 +14,8 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"daybook/internal/logging"
 )
 
 const description = `Daybook keeps exact daily rollups of LLM token usage inside the Postgres that holds the usage.
@@ -22,9 +24,8 @@ A first installation is: worker migrate up, worker backfill, and worker run on a
 
 // cli is every command and flag. Each flag has the environment variable that its help names.
 type cli struct {
-	DatabaseURL string     `name:"database-url" env:"DATABASE_URL" required:"" placeholder:"URL" help:"Postgres of the host, as postgres://user:password@host/database."`
-	LogLevel    slog.Level `name:"log-level" env:"DAYBOOK_LOG_LEVEL" default:"info" help:"Least severe messages to log: debug, info, warn or error."`
-	LogFormat   string     `name:"log-format" env:"DAYBOOK_LOG_FORMAT" enum:"text,json" default:"text" help:"Form of log lines: ${enum}."`
+	DatabaseURL string         `name:"database-url" env:"DATABASE_URL" required:"" placeholder:"URL" help:"Postgres of the host, as postgres://user:password@host/database."`
+	Log         logging.Config `embed:""`
 
 	Run      runCmd      `cmd:"" default:"withargs" help:"Drain changes and rebuild runtimes until stopped (the default)."`
 	Migrate  migrateCmd  `cmd:"" help:"Create, update, inspect or remove the schema daybook."`
@@ -66,11 +67,6 @@ func run(ctx context.Context, args []string, stdout *os.File, stderr io.Writer) 
 		fmt.Fprintln(stderr, "worker: DATABASE_URL is empty: set it to the Postgres of the host, or use --database-url")
 		return 2
 	}
-	options := &slog.HandlerOptions{Level: c.LogLevel}
-	var handler slog.Handler = slog.NewTextHandler(stderr, options)
-	if c.LogFormat == "json" {
-		handler = slog.NewJSONHandler(stderr, options)
-	}
 	config, err := pgxpool.ParseConfig(c.DatabaseURL)
 	if err != nil {
 		// The error of ParseConfig shows the URL without its password.
@@ -87,7 +83,7 @@ func run(ctx context.Context, args []string, stdout *os.File, stderr io.Writer) 
 		return 1
 	}
 	defer pool.Close()
-	err = parsed.Run(&env{ctx: ctx, pool: pool, logger: slog.New(handler), stdout: stdout})
+	err = parsed.Run(&env{ctx: ctx, pool: pool, logger: c.Log.New(stderr), stdout: stdout})
 	switch {
 	case err == nil:
 		return 0
