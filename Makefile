@@ -46,10 +46,20 @@ test: bin/withpg ## run the tests with the race detector (TESTFLAGS, PACKAGES)
 	echo '*** Install one (on Debian: apt-get install gcc libc6-dev) and run make test again.'; \
 	exit $$code
 
+# They make clusters of their own, so they need server binaries on this machine, which DATABASE_URL cannot give.
+.PHONY: test-cluster
+test-cluster: ## run the tests with several servers: a hot standby
+	@go test -tags cluster -run '^TestStandby' ./internal/httpapi
+
 # BENCHFLAGS are flags for the bench: see bin/bench --help.
 .PHONY: bench
 bench: bin/withpg build ## measure Daybook beside what it is compared with; some ten minutes (BENCHFLAGS)
 	@go build -buildvcs=false -o bin/bench ./internal/cmd/bench && exec bin/withpg --durable -- bin/bench $(BENCHFLAGS)
+
+# BENCHFLAGS are flags for the bench: see bin/benchapi --help.
+.PHONY: bench-api
+bench-api: bin/withpg build ## measure each endpoint of the api beside pgbench with the same SQL; some five minutes (BENCHFLAGS)
+	@go build -buildvcs=false -o bin/benchapi ./internal/cmd/benchapi && exec bin/withpg --durable -- bin/benchapi $(BENCHFLAGS)
 
 .PHONY: lint
 lint: ## check the code with golangci-lint

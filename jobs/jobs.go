@@ -199,7 +199,13 @@ func (f *Fleet) tick(ctx context.Context, searchOutdated bool) error {
 			return fmt.Errorf("insert jobs: %w", err)
 		}
 	}
+	if err := q.BeatHeart(ctx, f.client.ID()); err != nil {
+		return fmt.Errorf("beat heart: %w", err)
+	}
 	if searchOutdated {
+		if err := q.DeleteOldHeartbeats(ctx); err != nil {
+			return fmt.Errorf("delete old heartbeats: %w", err)
+		}
 		ctx, cancel := context.WithTimeout(ctx, searchTimeout)
 		defer cancel()
 		if _, err := q.RequestOutdatedRebuilds(ctx); err != nil {

@@ -209,6 +209,12 @@ type DaybookUsageContribution struct {
 	CountsInHour     bool
 }
 
+// When each worker process last looked at the queue. On a replica it tells how old the replica is.
+type DaybookWorkerHeartbeat struct {
+	WorkerID string
+	BeatAt   pgtype.Timestamptz
+}
+
 // Completed and failed tasks by the UTC day of completed_at, and the exact sum of completed_at - started_at.
 type DaybookWorkspaceRunTimeDaily struct {
 	WorkspaceID       pgtype.UUID

@@ -11,6 +11,19 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
+const beatHeart = `-- name: BeatHeart :exec
+WITH settings AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+INSERT INTO daybook.worker_heartbeat (worker_id, beat_at)
+SELECT $1::text, clock_timestamp() FROM settings
+ON CONFLICT (worker_id) DO UPDATE SET beat_at = excluded.beat_at
+`
+
+// A crash may lose it: nobody waits for the disk.
+func (q *Queries) BeatHeart(ctx context.Context, workerID string) error {
+	_, err := q.db.Exec(ctx, beatHeart, workerID)
+	return err
+}
+
 const claimDirtyScopes = `-- name: ClaimDirtyScopes :many
 SELECT id
 FROM daybook.dirty_scope
@@ -46,6 +59,15 @@ DELETE FROM daybook.dirty_scope WHERE id = ANY($1::bigint[])
 
 func (q *Queries) DeleteDirtyScopes(ctx context.Context, ids []int64) error {
 	_, err := q.db.Exec(ctx, deleteDirtyScopes, ids)
+	return err
+}
+
+const deleteOldHeartbeats = `-- name: DeleteOldHeartbeats :exec
+DELETE FROM daybook.worker_heartbeat WHERE beat_at < now() - interval '1 hour'
+`
+
+func (q *Queries) DeleteOldHeartbeats(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, deleteOldHeartbeats)
 	return err
 }
 

@@ -10,22 +10,49 @@ import (
 )
 
 const getLag = `-- name: GetLag :one
-SELECT coalesce(greatest(extract(epoch FROM clock_timestamp() - least(
-    (SELECT min(first.enqueued_at)
-     FROM generate_series(0, daybook.shard_count() - 1) AS s (shard)
-     CROSS JOIN LATERAL (
-         SELECT d.enqueued_at FROM daybook.task_usage_daily_dirty d WHERE d.shard = s.shard ORDER BY d.id LIMIT 1) first),
-    (SELECT min(enqueued_at) FROM daybook.dirty_scope))), 0), 0)::float8 AS seconds
+SELECT coalesce(greatest(waiting.seconds, behind.seconds, 0), 0)::float8 AS seconds,
+    coalesce(greatest(behind.seconds, 0), 0)::float8 AS replay_seconds, (behind.seconds IS NOT NULL)::boolean AS known,
+    daybook.attached()::boolean AS attached
+FROM (
+    SELECT extract(epoch FROM clock_timestamp() - least(
+        (SELECT min(first.enqueued_at)
+         FROM generate_series(0, daybook.shard_count() - 1) AS s (shard)
+         CROSS JOIN LATERAL (
+             SELECT d.enqueued_at FROM daybook.task_usage_daily_dirty d WHERE d.shard = s.shard ORDER BY d.id LIMIT 1) first),
+        (SELECT min(enqueued_at) FROM daybook.dirty_scope))) AS seconds
+) waiting
+CROSS JOIN (
+    SELECT CASE WHEN pg_is_in_recovery()
+        THEN extract(epoch FROM clock_timestamp() - greatest(
+            pg_last_xact_replay_timestamp(), (SELECT max(beat_at) FROM daybook.worker_heartbeat)))
+        ELSE 0 END AS seconds
+) behind
 `
+
+type GetLagRow struct {
+	Seconds       float64
+	ReplaySeconds float64
+	Known         bool
+	Attached      bool
+}
 
 // The age in seconds of the oldest committed change that no rollup counts yet, by the database's clock; 0 if there is none.
 // The first entry of each shard is the oldest to within the moments in which two transactions took their numbers. The entries
 // that a scope became are a second or two older than their place in the queue.
-func (q *Queries) GetLag(ctx context.Context) (float64, error) {
+//
+// A replica shows what had been committed when its last replayed transaction was: its lag is no less than the age of that. Workers
+// write a sign of life every second, so on a host that stands still a replica that keeps up is a second old and not more.
+// It is not known if nothing tells the replica. replay_seconds is 0 on a primary.
+func (q *Queries) GetLag(ctx context.Context) (GetLagRow, error) {
 	row := q.db.QueryRow(ctx, getLag)
-	var seconds float64
-	err := row.Scan(&seconds)
-	return seconds, err
+	var i GetLagRow
+	err := row.Scan(
+		&i.Seconds,
+		&i.ReplaySeconds,
+		&i.Known,
+		&i.Attached,
+	)
+	return i, err
 }
 
 const getStatus = `-- name: GetStatus :one

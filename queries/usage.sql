@@ -1,39 +1,240 @@
--- What the api answers. Each endpoint is one statement, so that an answer comes from one snapshot. If the caller may not see
--- the runtime, or there is none, there is no row; if it has no usage in the window, there is one row with a null date.
+-- What the api answers about usage, from the rollups. Each endpoint is one statement, so that an answer comes from one snapshot
+-- and costs one round trip. If the caller may not see what is asked for, or there is none, there is no row; if it has no
+-- usage in the window, there is one row with found = false.
+--
+-- While the buckets are not in the host's present zone, that is, a rebuild is pending, the facts answer in their place: the second
+-- half of each UNION ALL. There the bound on created_at is for the index. It is in the same zone, since Postgres takes zones that are
+-- days from UTC; two days spare are more than any zone's clocks have ever jumped. The reader is MATERIALIZED, or the zone
+-- would be worked out again for every row.
 
 -- name: GetRuntimeUsage :many
--- While the buckets are not in the host's present zone, that is, a rebuild is pending, the facts answer in its place.
-WITH runtime AS (
-    SELECT h.id, zone.built,
-        CASE WHEN zone.built THEN r.timezone ELSE daybook.effective_zone(h.timezone) END AS timezone
-    FROM public.agent_runtime h
-    JOIN public.member m ON m.workspace_id = h.workspace_id AND m.user_id = @user_id
-    LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = h.id
-    CROSS JOIN LATERAL (SELECT coalesce(r.host_timezone = coalesce(h.timezone, 'UTC'), false) AS built) zone
-    WHERE h.id = @runtime_id
-), bounds AS MATERIALIZED (
-    -- Else the zone would be worked out again for every row.
-    SELECT runtime.*, (now() AT TIME ZONE runtime.timezone)::date - @days::integer AS since FROM runtime
+WITH reader AS MATERIALIZED (
+    SELECT r.id, r.workspace_id, r.user_id, r.built, r.timezone, (now() AT TIME ZONE r.timezone)::date - @days::integer AS since
+    FROM daybook.readable_runtime(sqlc.narg(user_id)::uuid, sqlc.narg(token_hash)::text, @runtime_id::uuid)
+        AS r (id, workspace_id, user_id, role, owner_id, host_timezone, built, timezone)
 )
-SELECT bounds.timezone::text AS timezone, bounds.built::boolean AS built,
+SELECT reader.workspace_id::uuid AS workspace_id, reader.user_id::uuid AS user_id, reader.timezone::text AS timezone,
+    reader.built::boolean AS built, coalesce(usage.found, false)::boolean AS found,
     usage.bucket_date::date AS bucket_date, coalesce(usage.provider, '')::text AS provider, coalesce(usage.model, '')::text AS model,
     coalesce(usage.input_tokens, 0)::bigint AS input_tokens, coalesce(usage.output_tokens, 0)::bigint AS output_tokens,
     coalesce(usage.cache_read_tokens, 0)::bigint AS cache_read_tokens,
     coalesce(usage.cache_write_tokens, 0)::bigint AS cache_write_tokens
-FROM bounds
+FROM reader
 LEFT JOIN LATERAL (
-    SELECT b.bucket_date, b.provider, b.model, b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens
+    SELECT true AS found, b.bucket_date, b.provider, b.model,
+        b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens
     FROM daybook.task_usage_daily b
-    WHERE bounds.built AND b.runtime_id = bounds.id AND b.bucket_date >= bounds.since
+    WHERE reader.built AND b.runtime_id = reader.id AND b.bucket_date >= reader.since
     UNION ALL
-    -- The bound on created_at is for the index. It is in the same zone, since Postgres takes zones that are days from UTC. Two days
-    -- spare are more than any zone's clocks have ever jumped.
-    SELECT (f.created_at AT TIME ZONE bounds.timezone)::date AS bucket_date, f.provider, f.model,
+    SELECT true, (f.created_at AT TIME ZONE reader.timezone)::date AS bucket_date, f.provider, f.model,
         sum(f.input_tokens)::bigint, sum(f.output_tokens)::bigint, sum(f.cache_read_tokens)::bigint, sum(f.cache_write_tokens)::bigint
     FROM daybook.task_usage_fact f
-    WHERE NOT bounds.built AND f.runtime_id = bounds.id
-      AND f.created_at >= (bounds.since - 2)::timestamp AT TIME ZONE bounds.timezone
-      AND (f.created_at AT TIME ZONE bounds.timezone)::date >= bounds.since
-    GROUP BY 1, 2, 3
+    WHERE NOT reader.built AND f.runtime_id = reader.id
+      AND f.created_at >= (reader.since - 2)::timestamp AT TIME ZONE reader.timezone
+      AND (f.created_at AT TIME ZONE reader.timezone)::date >= reader.since
+    GROUP BY 2, 3, 4
 ) usage ON true
 ORDER BY usage.bucket_date DESC, usage.provider, usage.model;
+
+-- name: GetRuntimeUsageByAgent :many
+WITH reader AS MATERIALIZED (
+    SELECT r.id, r.workspace_id, r.user_id, r.built, r.timezone, (now() AT TIME ZONE r.timezone)::date - @days::integer AS since
+    FROM daybook.readable_runtime(sqlc.narg(user_id)::uuid, sqlc.narg(token_hash)::text, @runtime_id::uuid)
+        AS r (id, workspace_id, user_id, role, owner_id, host_timezone, built, timezone)
+)
+SELECT reader.workspace_id::uuid AS workspace_id, reader.user_id::uuid AS user_id, reader.timezone::text AS timezone,
+    reader.built::boolean AS built, coalesce(usage.found, false)::boolean AS found,
+    usage.agent_id::uuid AS agent_id, coalesce(usage.model, '')::text AS model,
+    coalesce(usage.input_tokens, 0)::bigint AS input_tokens, coalesce(usage.output_tokens, 0)::bigint AS output_tokens,
+    coalesce(usage.cache_read_tokens, 0)::bigint AS cache_read_tokens,
+    coalesce(usage.cache_write_tokens, 0)::bigint AS cache_write_tokens, coalesce(usage.task_count, 0)::bigint AS task_count
+FROM reader
+LEFT JOIN LATERAL (
+    SELECT true AS found, b.agent_id, b.model,
+        sum(b.input_tokens)::bigint AS input_tokens, sum(b.output_tokens)::bigint AS output_tokens,
+        sum(b.cache_read_tokens)::bigint AS cache_read_tokens, sum(b.cache_write_tokens)::bigint AS cache_write_tokens,
+        sum(b.task_count)::bigint AS task_count
+    FROM daybook.task_usage_daily_by_agent b
+    WHERE reader.built AND b.runtime_id = reader.id AND b.bucket_date >= reader.since
+    GROUP BY b.agent_id, b.model
+    UNION ALL
+    SELECT true, f.agent_id, f.model,
+        sum(f.input_tokens)::bigint, sum(f.output_tokens)::bigint, sum(f.cache_read_tokens)::bigint, sum(f.cache_write_tokens)::bigint,
+        count(DISTINCT f.task_id)
+    FROM daybook.task_usage_fact f
+    WHERE NOT reader.built AND f.runtime_id = reader.id
+      AND f.created_at >= (reader.since - 2)::timestamp AT TIME ZONE reader.timezone
+      AND (f.created_at AT TIME ZONE reader.timezone)::date >= reader.since
+    GROUP BY f.agent_id, f.model
+) usage ON true
+ORDER BY usage.agent_id, usage.model;
+
+-- name: GetRuntimeUsageByHour :many
+WITH reader AS MATERIALIZED (
+    SELECT r.id, r.workspace_id, r.user_id, r.built, r.timezone, (now() AT TIME ZONE r.timezone)::date - @days::integer AS since
+    FROM daybook.readable_runtime(sqlc.narg(user_id)::uuid, sqlc.narg(token_hash)::text, @runtime_id::uuid)
+        AS r (id, workspace_id, user_id, role, owner_id, host_timezone, built, timezone)
+)
+SELECT reader.workspace_id::uuid AS workspace_id, reader.user_id::uuid AS user_id, reader.timezone::text AS timezone,
+    reader.built::boolean AS built, coalesce(usage.found, false)::boolean AS found,
+    coalesce(usage.hour, 0)::smallint AS hour, coalesce(usage.model, '')::text AS model,
+    coalesce(usage.input_tokens, 0)::bigint AS input_tokens, coalesce(usage.output_tokens, 0)::bigint AS output_tokens,
+    coalesce(usage.cache_read_tokens, 0)::bigint AS cache_read_tokens,
+    coalesce(usage.cache_write_tokens, 0)::bigint AS cache_write_tokens, coalesce(usage.task_count, 0)::bigint AS task_count
+FROM reader
+LEFT JOIN LATERAL (
+    SELECT true AS found, b.hour, b.model,
+        sum(b.input_tokens)::bigint AS input_tokens, sum(b.output_tokens)::bigint AS output_tokens,
+        sum(b.cache_read_tokens)::bigint AS cache_read_tokens, sum(b.cache_write_tokens)::bigint AS cache_write_tokens,
+        sum(b.task_count)::bigint AS task_count
+    FROM daybook.task_usage_daily_by_hour b
+    WHERE reader.built AND b.runtime_id = reader.id AND b.bucket_date >= reader.since
+    GROUP BY b.hour, b.model
+    UNION ALL
+    SELECT true, date_part('hour', f.created_at AT TIME ZONE reader.timezone)::smallint, f.model,
+        sum(f.input_tokens)::bigint, sum(f.output_tokens)::bigint, sum(f.cache_read_tokens)::bigint, sum(f.cache_write_tokens)::bigint,
+        count(DISTINCT f.task_id)
+    FROM daybook.task_usage_fact f
+    WHERE NOT reader.built AND f.runtime_id = reader.id
+      AND f.created_at >= (reader.since - 2)::timestamp AT TIME ZONE reader.timezone
+      AND (f.created_at AT TIME ZONE reader.timezone)::date >= reader.since
+    GROUP BY 2, 3
+) usage ON true
+ORDER BY usage.hour, usage.model;
+
+-- name: GetRuntimeActivity :many
+WITH reader AS MATERIALIZED (
+    SELECT r.id, r.workspace_id, r.user_id, r.built, r.timezone
+    FROM daybook.readable_runtime(sqlc.narg(user_id)::uuid, sqlc.narg(token_hash)::text, @runtime_id::uuid)
+        AS r (id, workspace_id, user_id, role, owner_id, host_timezone, built, timezone)
+)
+SELECT reader.workspace_id::uuid AS workspace_id, reader.user_id::uuid AS user_id, reader.timezone::text AS timezone,
+    reader.built::boolean AS built, coalesce(activity.found, false)::boolean AS found,
+    coalesce(activity.hour, 0)::smallint AS hour, coalesce(activity.task_count, 0)::bigint AS task_count
+FROM reader
+LEFT JOIN LATERAL (
+    SELECT true AS found, b.hour, b.task_count
+    FROM daybook.task_activity_by_hour b
+    WHERE reader.built AND b.runtime_id = reader.id
+    UNION ALL
+    SELECT true, date_part('hour', f.started_at AT TIME ZONE reader.timezone)::smallint, count(*)
+    FROM daybook.task_fact f
+    WHERE NOT reader.built AND f.runtime_id = reader.id
+    GROUP BY 2
+) activity ON true
+ORDER BY activity.hour;
+
+-- Of workspaces. Their days are UTC, so no rebuild is ever pending.
+
+-- name: GetWorkspaceUsageDaily :many
+-- Of all projects, or of one. A task has one project and one agent, so its day counts in one bucket of a day and model.
+WITH reader AS MATERIALIZED (
+    SELECT w.id, w.user_id, (now() AT TIME ZONE 'UTC')::date - (sqlc.arg(days)::integer - 1) AS since
+    FROM daybook.readable_workspace(sqlc.narg(user_id)::uuid, sqlc.narg(token_hash)::text, sqlc.narg(slug)::text, sqlc.narg(workspace_id)::uuid)
+        AS w (id, user_id, role)
+)
+SELECT reader.id::uuid AS workspace_id, reader.user_id::uuid AS user_id, coalesce(usage.found, false)::boolean AS found,
+    usage.bucket_date::date AS bucket_date, coalesce(usage.model, '')::text AS model,
+    coalesce(usage.input_tokens, 0)::bigint AS input_tokens, coalesce(usage.output_tokens, 0)::bigint AS output_tokens,
+    coalesce(usage.cache_read_tokens, 0)::bigint AS cache_read_tokens,
+    coalesce(usage.cache_write_tokens, 0)::bigint AS cache_write_tokens, coalesce(usage.task_count, 0)::bigint AS task_count
+FROM reader
+LEFT JOIN LATERAL (
+    SELECT true AS found, b.bucket_date, b.model,
+        sum(b.input_tokens)::bigint AS input_tokens, sum(b.output_tokens)::bigint AS output_tokens,
+        sum(b.cache_read_tokens)::bigint AS cache_read_tokens, sum(b.cache_write_tokens)::bigint AS cache_write_tokens,
+        sum(b.day_task_count)::bigint AS task_count
+    FROM daybook.workspace_usage_daily b
+    WHERE b.workspace_id = reader.id AND b.bucket_date >= reader.since
+      AND (sqlc.narg(project_id)::uuid IS NULL OR b.project_id = sqlc.narg(project_id))
+    GROUP BY b.bucket_date, b.model
+) usage ON true
+ORDER BY usage.bucket_date DESC, usage.model;
+
+-- name: GetWorkspaceUsageSummary :many
+WITH reader AS MATERIALIZED (
+    SELECT w.id, w.user_id, (now() AT TIME ZONE 'UTC')::date - (sqlc.arg(days)::integer - 1) AS since
+    FROM daybook.readable_workspace(sqlc.narg(user_id)::uuid, sqlc.narg(token_hash)::text, sqlc.narg(slug)::text, sqlc.narg(workspace_id)::uuid)
+        AS w (id, user_id, role)
+)
+SELECT reader.id::uuid AS workspace_id, reader.user_id::uuid AS user_id, coalesce(usage.found, false)::boolean AS found,
+    coalesce(usage.model, '')::text AS model,
+    coalesce(usage.input_tokens, 0)::bigint AS input_tokens, coalesce(usage.output_tokens, 0)::bigint AS output_tokens,
+    coalesce(usage.cache_read_tokens, 0)::bigint AS cache_read_tokens,
+    coalesce(usage.cache_write_tokens, 0)::bigint AS cache_write_tokens, coalesce(usage.task_count, 0)::bigint AS task_count
+FROM reader
+LEFT JOIN LATERAL (
+    SELECT true AS found, b.model,
+        sum(b.input_tokens)::bigint AS input_tokens, sum(b.output_tokens)::bigint AS output_tokens,
+        sum(b.cache_read_tokens)::bigint AS cache_read_tokens, sum(b.cache_write_tokens)::bigint AS cache_write_tokens,
+        sum(b.window_task_count)::bigint AS task_count, sum(b.input_tokens) + sum(b.output_tokens) AS tokens
+    FROM daybook.workspace_usage_daily b
+    WHERE b.workspace_id = reader.id AND b.bucket_date >= reader.since
+    GROUP BY b.model
+) usage ON true
+ORDER BY usage.tokens DESC, usage.model;
+
+-- name: GetWorkspaceUsageByAgent :many
+WITH reader AS MATERIALIZED (
+    SELECT w.id, w.user_id, (now() AT TIME ZONE 'UTC')::date - (sqlc.arg(days)::integer - 1) AS since
+    FROM daybook.readable_workspace(sqlc.narg(user_id)::uuid, sqlc.narg(token_hash)::text, sqlc.narg(slug)::text, sqlc.narg(workspace_id)::uuid)
+        AS w (id, user_id, role)
+)
+SELECT reader.id::uuid AS workspace_id, reader.user_id::uuid AS user_id, coalesce(usage.found, false)::boolean AS found,
+    usage.agent_id::uuid AS agent_id, coalesce(usage.model, '')::text AS model,
+    coalesce(usage.input_tokens, 0)::bigint AS input_tokens, coalesce(usage.output_tokens, 0)::bigint AS output_tokens,
+    coalesce(usage.cache_read_tokens, 0)::bigint AS cache_read_tokens,
+    coalesce(usage.cache_write_tokens, 0)::bigint AS cache_write_tokens, coalesce(usage.task_count, 0)::bigint AS task_count
+FROM reader
+LEFT JOIN LATERAL (
+    SELECT true AS found, b.agent_id, b.model,
+        sum(b.input_tokens)::bigint AS input_tokens, sum(b.output_tokens)::bigint AS output_tokens,
+        sum(b.cache_read_tokens)::bigint AS cache_read_tokens, sum(b.cache_write_tokens)::bigint AS cache_write_tokens,
+        sum(b.window_task_count)::bigint AS task_count
+    FROM daybook.workspace_usage_daily b
+    WHERE b.workspace_id = reader.id AND b.bucket_date >= reader.since
+      AND (sqlc.narg(project_id)::uuid IS NULL OR b.project_id = sqlc.narg(project_id))
+    GROUP BY b.agent_id, b.model
+) usage ON true
+ORDER BY usage.agent_id, usage.model;
+
+-- name: GetWorkspaceRunTimeByAgent :many
+-- Seconds are rounded once, half away from zero.
+WITH reader AS MATERIALIZED (
+    SELECT w.id, w.user_id, (now() AT TIME ZONE 'UTC')::date - (sqlc.arg(days)::integer - 1) AS since
+    FROM daybook.readable_workspace(sqlc.narg(user_id)::uuid, sqlc.narg(token_hash)::text, sqlc.narg(slug)::text, sqlc.narg(workspace_id)::uuid)
+        AS w (id, user_id, role)
+)
+SELECT reader.id::uuid AS workspace_id, reader.user_id::uuid AS user_id, coalesce(run_time.found, false)::boolean AS found,
+    run_time.agent_id::uuid AS agent_id, coalesce(run_time.total_seconds, 0)::bigint AS total_seconds,
+    coalesce(run_time.task_count, 0)::bigint AS task_count, coalesce(run_time.failed_count, 0)::bigint AS failed_count
+FROM reader
+LEFT JOIN LATERAL (
+    SELECT true AS found, b.agent_id, round(sum(b.total_microseconds) / 1000000)::bigint AS total_seconds,
+        sum(b.task_count)::bigint AS task_count, sum(b.failed_count)::bigint AS failed_count
+    FROM daybook.workspace_run_time_daily b
+    WHERE b.workspace_id = reader.id AND b.bucket_date >= reader.since
+      AND (sqlc.narg(project_id)::uuid IS NULL OR b.project_id = sqlc.narg(project_id))
+    GROUP BY b.agent_id
+) run_time ON true
+ORDER BY run_time.total_seconds DESC, run_time.agent_id;
+
+-- name: GetWorkspaceRunTimeDaily :many
+WITH reader AS MATERIALIZED (
+    SELECT w.id, w.user_id, (now() AT TIME ZONE 'UTC')::date - (sqlc.arg(days)::integer - 1) AS since
+    FROM daybook.readable_workspace(sqlc.narg(user_id)::uuid, sqlc.narg(token_hash)::text, sqlc.narg(slug)::text, sqlc.narg(workspace_id)::uuid)
+        AS w (id, user_id, role)
+)
+SELECT reader.id::uuid AS workspace_id, reader.user_id::uuid AS user_id, coalesce(run_time.found, false)::boolean AS found,
+    run_time.bucket_date::date AS bucket_date, coalesce(run_time.total_seconds, 0)::bigint AS total_seconds,
+    coalesce(run_time.task_count, 0)::bigint AS task_count, coalesce(run_time.failed_count, 0)::bigint AS failed_count
+FROM reader
+LEFT JOIN LATERAL (
+    SELECT true AS found, b.bucket_date, round(sum(b.total_microseconds) / 1000000)::bigint AS total_seconds,
+        sum(b.task_count)::bigint AS task_count, sum(b.failed_count)::bigint AS failed_count
+    FROM daybook.workspace_run_time_daily b
+    WHERE b.workspace_id = reader.id AND b.bucket_date >= reader.since
+      AND (sqlc.narg(project_id)::uuid IS NULL OR b.project_id = sqlc.narg(project_id))
+    GROUP BY b.bucket_date
+) run_time ON true
+ORDER BY run_time.bucket_date DESC;

@@ -11,53 +11,117 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
+const getRuntimeActivity = `-- name: GetRuntimeActivity :many
+WITH reader AS MATERIALIZED (
+    SELECT r.id, r.workspace_id, r.user_id, r.built, r.timezone
+    FROM daybook.readable_runtime($1::uuid, $2::text, $3::uuid)
+        AS r (id, workspace_id, user_id, role, owner_id, host_timezone, built, timezone)
+)
+SELECT reader.workspace_id::uuid AS workspace_id, reader.user_id::uuid AS user_id, reader.timezone::text AS timezone,
+    reader.built::boolean AS built, coalesce(activity.found, false)::boolean AS found,
+    coalesce(activity.hour, 0)::smallint AS hour, coalesce(activity.task_count, 0)::bigint AS task_count
+FROM reader
+LEFT JOIN LATERAL (
+    SELECT true AS found, b.hour, b.task_count
+    FROM daybook.task_activity_by_hour b
+    WHERE reader.built AND b.runtime_id = reader.id
+    UNION ALL
+    SELECT true, date_part('hour', f.started_at AT TIME ZONE reader.timezone)::smallint, count(*)
+    FROM daybook.task_fact f
+    WHERE NOT reader.built AND f.runtime_id = reader.id
+    GROUP BY 2
+) activity ON true
+ORDER BY activity.hour
+`
+
+type GetRuntimeActivityParams struct {
+	UserID    pgtype.UUID
+	TokenHash pgtype.Text
+	RuntimeID pgtype.UUID
+}
+
+type GetRuntimeActivityRow struct {
+	WorkspaceID pgtype.UUID
+	UserID      pgtype.UUID
+	Timezone    string
+	Built       bool
+	Found       bool
+	Hour        int16
+	TaskCount   int64
+}
+
+func (q *Queries) GetRuntimeActivity(ctx context.Context, arg GetRuntimeActivityParams) ([]GetRuntimeActivityRow, error) {
+	rows, err := q.db.Query(ctx, getRuntimeActivity, arg.UserID, arg.TokenHash, arg.RuntimeID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []GetRuntimeActivityRow
+	for rows.Next() {
+		var i GetRuntimeActivityRow
+		if err := rows.Scan(
+			&i.WorkspaceID,
+			&i.UserID,
+			&i.Timezone,
+			&i.Built,
+			&i.Found,
+			&i.Hour,
+			&i.TaskCount,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const getRuntimeUsage = `-- name: GetRuntimeUsage :many
 
-WITH runtime AS (
-    SELECT h.id, zone.built,
-        CASE WHEN zone.built THEN r.timezone ELSE daybook.effective_zone(h.timezone) END AS timezone
-    FROM public.agent_runtime h
-    JOIN public.member m ON m.workspace_id = h.workspace_id AND m.user_id = $1
-    LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = h.id
-    CROSS JOIN LATERAL (SELECT coalesce(r.host_timezone = coalesce(h.timezone, 'UTC'), false) AS built) zone
-    WHERE h.id = $2
-), bounds AS MATERIALIZED (
-    -- Else the zone would be worked out again for every row.
-    SELECT runtime.id, runtime.built, runtime.timezone, (now() AT TIME ZONE runtime.timezone)::date - $3::integer AS since FROM runtime
+WITH reader AS MATERIALIZED (
+    SELECT r.id, r.workspace_id, r.user_id, r.built, r.timezone, (now() AT TIME ZONE r.timezone)::date - $1::integer AS since
+    FROM daybook.readable_runtime($2::uuid, $3::text, $4::uuid)
+        AS r (id, workspace_id, user_id, role, owner_id, host_timezone, built, timezone)
 )
-SELECT bounds.timezone::text AS timezone, bounds.built::boolean AS built,
+SELECT reader.workspace_id::uuid AS workspace_id, reader.user_id::uuid AS user_id, reader.timezone::text AS timezone,
+    reader.built::boolean AS built, coalesce(usage.found, false)::boolean AS found,
     usage.bucket_date::date AS bucket_date, coalesce(usage.provider, '')::text AS provider, coalesce(usage.model, '')::text AS model,
     coalesce(usage.input_tokens, 0)::bigint AS input_tokens, coalesce(usage.output_tokens, 0)::bigint AS output_tokens,
     coalesce(usage.cache_read_tokens, 0)::bigint AS cache_read_tokens,
     coalesce(usage.cache_write_tokens, 0)::bigint AS cache_write_tokens
-FROM bounds
+FROM reader
 LEFT JOIN LATERAL (
-    SELECT b.bucket_date, b.provider, b.model, b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens
+    SELECT true AS found, b.bucket_date, b.provider, b.model,
+        b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens
     FROM daybook.task_usage_daily b
-    WHERE bounds.built AND b.runtime_id = bounds.id AND b.bucket_date >= bounds.since
+    WHERE reader.built AND b.runtime_id = reader.id AND b.bucket_date >= reader.since
     UNION ALL
-    -- The bound on created_at is for the index. It is in the same zone, since Postgres takes zones that are days from UTC. Two days
-    -- spare are more than any zone's clocks have ever jumped.
-    SELECT (f.created_at AT TIME ZONE bounds.timezone)::date AS bucket_date, f.provider, f.model,
+    SELECT true, (f.created_at AT TIME ZONE reader.timezone)::date AS bucket_date, f.provider, f.model,
         sum(f.input_tokens)::bigint, sum(f.output_tokens)::bigint, sum(f.cache_read_tokens)::bigint, sum(f.cache_write_tokens)::bigint
     FROM daybook.task_usage_fact f
-    WHERE NOT bounds.built AND f.runtime_id = bounds.id
-      AND f.created_at >= (bounds.since - 2)::timestamp AT TIME ZONE bounds.timezone
-      AND (f.created_at AT TIME ZONE bounds.timezone)::date >= bounds.since
-    GROUP BY 1, 2, 3
+    WHERE NOT reader.built AND f.runtime_id = reader.id
+      AND f.created_at >= (reader.since - 2)::timestamp AT TIME ZONE reader.timezone
+      AND (f.created_at AT TIME ZONE reader.timezone)::date >= reader.since
+    GROUP BY 2, 3, 4
 ) usage ON true
 ORDER BY usage.bucket_date DESC, usage.provider, usage.model
 `
 
 type GetRuntimeUsageParams struct {
-	UserID    pgtype.UUID
-	RuntimeID pgtype.UUID
 	Days      int32
+	UserID    pgtype.UUID
+	TokenHash pgtype.Text
+	RuntimeID pgtype.UUID
 }
 
 type GetRuntimeUsageRow struct {
+	WorkspaceID      pgtype.UUID
+	UserID           pgtype.UUID
 	Timezone         string
 	Built            bool
+	Found            bool
 	BucketDate       pgtype.Date
 	Provider         string
 	Model            string
@@ -67,11 +131,21 @@ type GetRuntimeUsageRow struct {
 	CacheWriteTokens int64
 }
 
-// What the api answers. Each endpoint is one statement, so that an answer comes from one snapshot. If the caller may not see
-// the runtime, or there is none, there is no row; if it has no usage in the window, there is one row with a null date.
-// While the buckets are not in the host's present zone, that is, a rebuild is pending, the facts answer in its place.
+// What the api answers about usage, from the rollups. Each endpoint is one statement, so that an answer comes from one snapshot
+// and costs one round trip. If the caller may not see what is asked for, or there is none, there is no row; if it has no
+// usage in the window, there is one row with found = false.
+//
+// While the buckets are not in the host's present zone, that is, a rebuild is pending, the facts answer in their place: the second
+// half of each UNION ALL. There the bound on created_at is for the index. It is in the same zone, since Postgres takes zones that are
+// days from UTC; two days spare are more than any zone's clocks have ever jumped. The reader is MATERIALIZED, or the zone
+// would be worked out again for every row.
 func (q *Queries) GetRuntimeUsage(ctx context.Context, arg GetRuntimeUsageParams) ([]GetRuntimeUsageRow, error) {
-	rows, err := q.db.Query(ctx, getRuntimeUsage, arg.UserID, arg.RuntimeID, arg.Days)
+	rows, err := q.db.Query(ctx, getRuntimeUsage,
+		arg.Days,
+		arg.UserID,
+		arg.TokenHash,
+		arg.RuntimeID,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -80,8 +154,11 @@ func (q *Queries) GetRuntimeUsage(ctx context.Context, arg GetRuntimeUsageParams
 	for rows.Next() {
 		var i GetRuntimeUsageRow
 		if err := rows.Scan(
+			&i.WorkspaceID,
+			&i.UserID,
 			&i.Timezone,
 			&i.Built,
+			&i.Found,
 			&i.BucketDate,
 			&i.Provider,
 			&i.Model,
@@ -89,6 +166,598 @@ func (q *Queries) GetRuntimeUsage(ctx context.Context, arg GetRuntimeUsageParams
 			&i.OutputTokens,
 			&i.CacheReadTokens,
 			&i.CacheWriteTokens,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const getRuntimeUsageByAgent = `-- name: GetRuntimeUsageByAgent :many
+WITH reader AS MATERIALIZED (
+    SELECT r.id, r.workspace_id, r.user_id, r.built, r.timezone, (now() AT TIME ZONE r.timezone)::date - $1::integer AS since
+    FROM daybook.readable_runtime($2::uuid, $3::text, $4::uuid)
+        AS r (id, workspace_id, user_id, role, owner_id, host_timezone, built, timezone)
+)
+SELECT reader.workspace_id::uuid AS workspace_id, reader.user_id::uuid AS user_id, reader.timezone::text AS timezone,
+    reader.built::boolean AS built, coalesce(usage.found, false)::boolean AS found,
+    usage.agent_id::uuid AS agent_id, coalesce(usage.model, '')::text AS model,
+    coalesce(usage.input_tokens, 0)::bigint AS input_tokens, coalesce(usage.output_tokens, 0)::bigint AS output_tokens,
+    coalesce(usage.cache_read_tokens, 0)::bigint AS cache_read_tokens,
+    coalesce(usage.cache_write_tokens, 0)::bigint AS cache_write_tokens, coalesce(usage.task_count, 0)::bigint AS task_count
+FROM reader
+LEFT JOIN LATERAL (
+    SELECT true AS found, b.agent_id, b.model,
+        sum(b.input_tokens)::bigint AS input_tokens, sum(b.output_tokens)::bigint AS output_tokens,
+        sum(b.cache_read_tokens)::bigint AS cache_read_tokens, sum(b.cache_write_tokens)::bigint AS cache_write_tokens,
+        sum(b.task_count)::bigint AS task_count
+    FROM daybook.task_usage_daily_by_agent b
+    WHERE reader.built AND b.runtime_id = reader.id AND b.bucket_date >= reader.since
+    GROUP BY b.agent_id, b.model
+    UNION ALL
+    SELECT true, f.agent_id, f.model,
+        sum(f.input_tokens)::bigint, sum(f.output_tokens)::bigint, sum(f.cache_read_tokens)::bigint, sum(f.cache_write_tokens)::bigint,
+        count(DISTINCT f.task_id)
+    FROM daybook.task_usage_fact f
+    WHERE NOT reader.built AND f.runtime_id = reader.id
+      AND f.created_at >= (reader.since - 2)::timestamp AT TIME ZONE reader.timezone
+      AND (f.created_at AT TIME ZONE reader.timezone)::date >= reader.since
+    GROUP BY f.agent_id, f.model
+) usage ON true
+ORDER BY usage.agent_id, usage.model
+`
+
+type GetRuntimeUsageByAgentParams struct {
+	Days      int32
+	UserID    pgtype.UUID
+	TokenHash pgtype.Text
+	RuntimeID pgtype.UUID
+}
+
+type GetRuntimeUsageByAgentRow struct {
+	WorkspaceID      pgtype.UUID
+	UserID           pgtype.UUID
+	Timezone         string
+	Built            bool
+	Found            bool
+	AgentID          pgtype.UUID
+	Model            string
+	InputTokens      int64
+	OutputTokens     int64
+	CacheReadTokens  int64
+	CacheWriteTokens int64
+	TaskCount        int64
+}
+
+func (q *Queries) GetRuntimeUsageByAgent(ctx context.Context, arg GetRuntimeUsageByAgentParams) ([]GetRuntimeUsageByAgentRow, error) {
+	rows, err := q.db.Query(ctx, getRuntimeUsageByAgent,
+		arg.Days,
+		arg.UserID,
+		arg.TokenHash,
+		arg.RuntimeID,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []GetRuntimeUsageByAgentRow
+	for rows.Next() {
+		var i GetRuntimeUsageByAgentRow
+		if err := rows.Scan(
+			&i.WorkspaceID,
+			&i.UserID,
+			&i.Timezone,
+			&i.Built,
+			&i.Found,
+			&i.AgentID,
+			&i.Model,
+			&i.InputTokens,
+			&i.OutputTokens,
+			&i.CacheReadTokens,
+			&i.CacheWriteTokens,
+			&i.TaskCount,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const getRuntimeUsageByHour = `-- name: GetRuntimeUsageByHour :many
+WITH reader AS MATERIALIZED (
+    SELECT r.id, r.workspace_id, r.user_id, r.built, r.timezone, (now() AT TIME ZONE r.timezone)::date - $1::integer AS since
+    FROM daybook.readable_runtime($2::uuid, $3::text, $4::uuid)
+        AS r (id, workspace_id, user_id, role, owner_id, host_timezone, built, timezone)
+)
+SELECT reader.workspace_id::uuid AS workspace_id, reader.user_id::uuid AS user_id, reader.timezone::text AS timezone,
+    reader.built::boolean AS built, coalesce(usage.found, false)::boolean AS found,
+    coalesce(usage.hour, 0)::smallint AS hour, coalesce(usage.model, '')::text AS model,
+    coalesce(usage.input_tokens, 0)::bigint AS input_tokens, coalesce(usage.output_tokens, 0)::bigint AS output_tokens,
+    coalesce(usage.cache_read_tokens, 0)::bigint AS cache_read_tokens,
+    coalesce(usage.cache_write_tokens, 0)::bigint AS cache_write_tokens, coalesce(usage.task_count, 0)::bigint AS task_count
+FROM reader
+LEFT JOIN LATERAL (
+    SELECT true AS found, b.hour, b.model,
+        sum(b.input_tokens)::bigint AS input_tokens, sum(b.output_tokens)::bigint AS output_tokens,
+        sum(b.cache_read_tokens)::bigint AS cache_read_tokens, sum(b.cache_write_tokens)::bigint AS cache_write_tokens,
+        sum(b.task_count)::bigint AS task_count
+    FROM daybook.task_usage_daily_by_hour b
+    WHERE reader.built AND b.runtime_id = reader.id AND b.bucket_date >= reader.since
+    GROUP BY b.hour, b.model
+    UNION ALL
+    SELECT true, date_part('hour', f.created_at AT TIME ZONE reader.timezone)::smallint, f.model,
+        sum(f.input_tokens)::bigint, sum(f.output_tokens)::bigint, sum(f.cache_read_tokens)::bigint, sum(f.cache_write_tokens)::bigint,
+        count(DISTINCT f.task_id)
+    FROM daybook.task_usage_fact f
+    WHERE NOT reader.built AND f.runtime_id = reader.id
+      AND f.created_at >= (reader.since - 2)::timestamp AT TIME ZONE reader.timezone
+      AND (f.created_at AT TIME ZONE reader.timezone)::date >= reader.since
+    GROUP BY 2, 3
+) usage ON true
+ORDER BY usage.hour, usage.model
+`
+
+type GetRuntimeUsageByHourParams struct {
+	Days      int32
+	UserID    pgtype.UUID
+	TokenHash pgtype.Text
+	RuntimeID pgtype.UUID
+}
+
+type GetRuntimeUsageByHourRow struct {
+	WorkspaceID      pgtype.UUID
+	UserID           pgtype.UUID
+	Timezone         string
+	Built            bool
+	Found            bool
+	Hour             int16
+	Model            string
+	InputTokens      int64
+	OutputTokens     int64
+	CacheReadTokens  int64
+	CacheWriteTokens int64
+	TaskCount        int64
+}
+
+func (q *Queries) GetRuntimeUsageByHour(ctx context.Context, arg GetRuntimeUsageByHourParams) ([]GetRuntimeUsageByHourRow, error) {
+	rows, err := q.db.Query(ctx, getRuntimeUsageByHour,
+		arg.Days,
+		arg.UserID,
+		arg.TokenHash,
+		arg.RuntimeID,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []GetRuntimeUsageByHourRow
+	for rows.Next() {
+		var i GetRuntimeUsageByHourRow
+		if err := rows.Scan(
+			&i.WorkspaceID,
+			&i.UserID,
+			&i.Timezone,
+			&i.Built,
+			&i.Found,
+			&i.Hour,
+			&i.Model,
+			&i.InputTokens,
+			&i.OutputTokens,
+			&i.CacheReadTokens,
+			&i.CacheWriteTokens,
+			&i.TaskCount,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const getWorkspaceRunTimeByAgent = `-- name: GetWorkspaceRunTimeByAgent :many
+WITH reader AS MATERIALIZED (
+    SELECT w.id, w.user_id, (now() AT TIME ZONE 'UTC')::date - ($2::integer - 1) AS since
+    FROM daybook.readable_workspace($3::uuid, $4::text, $5::text, $6::uuid)
+        AS w (id, user_id, role)
+)
+SELECT reader.id::uuid AS workspace_id, reader.user_id::uuid AS user_id, coalesce(run_time.found, false)::boolean AS found,
+    run_time.agent_id::uuid AS agent_id, coalesce(run_time.total_seconds, 0)::bigint AS total_seconds,
+    coalesce(run_time.task_count, 0)::bigint AS task_count, coalesce(run_time.failed_count, 0)::bigint AS failed_count
+FROM reader
+LEFT JOIN LATERAL (
+    SELECT true AS found, b.agent_id, round(sum(b.total_microseconds) / 1000000)::bigint AS total_seconds,
+        sum(b.task_count)::bigint AS task_count, sum(b.failed_count)::bigint AS failed_count
+    FROM daybook.workspace_run_time_daily b
+    WHERE b.workspace_id = reader.id AND b.bucket_date >= reader.since
+      AND ($1::uuid IS NULL OR b.project_id = $1)
+    GROUP BY b.agent_id
+) run_time ON true
+ORDER BY run_time.total_seconds DESC, run_time.agent_id
+`
+
+type GetWorkspaceRunTimeByAgentParams struct {
+	ProjectID   pgtype.UUID
+	Days        int32
+	UserID      pgtype.UUID
+	TokenHash   pgtype.Text
+	Slug        pgtype.Text
+	WorkspaceID pgtype.UUID
+}
+
+type GetWorkspaceRunTimeByAgentRow struct {
+	WorkspaceID  pgtype.UUID
+	UserID       pgtype.UUID
+	Found        bool
+	AgentID      pgtype.UUID
+	TotalSeconds int64
+	TaskCount    int64
+	FailedCount  int64
+}
+
+// Seconds are rounded once, half away from zero.
+func (q *Queries) GetWorkspaceRunTimeByAgent(ctx context.Context, arg GetWorkspaceRunTimeByAgentParams) ([]GetWorkspaceRunTimeByAgentRow, error) {
+	rows, err := q.db.Query(ctx, getWorkspaceRunTimeByAgent,
+		arg.ProjectID,
+		arg.Days,
+		arg.UserID,
+		arg.TokenHash,
+		arg.Slug,
+		arg.WorkspaceID,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []GetWorkspaceRunTimeByAgentRow
+	for rows.Next() {
+		var i GetWorkspaceRunTimeByAgentRow
+		if err := rows.Scan(
+			&i.WorkspaceID,
+			&i.UserID,
+			&i.Found,
+			&i.AgentID,
+			&i.TotalSeconds,
+			&i.TaskCount,
+			&i.FailedCount,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const getWorkspaceRunTimeDaily = `-- name: GetWorkspaceRunTimeDaily :many
+WITH reader AS MATERIALIZED (
+    SELECT w.id, w.user_id, (now() AT TIME ZONE 'UTC')::date - ($2::integer - 1) AS since
+    FROM daybook.readable_workspace($3::uuid, $4::text, $5::text, $6::uuid)
+        AS w (id, user_id, role)
+)
+SELECT reader.id::uuid AS workspace_id, reader.user_id::uuid AS user_id, coalesce(run_time.found, false)::boolean AS found,
+    run_time.bucket_date::date AS bucket_date, coalesce(run_time.total_seconds, 0)::bigint AS total_seconds,
+    coalesce(run_time.task_count, 0)::bigint AS task_count, coalesce(run_time.failed_count, 0)::bigint AS failed_count
+FROM reader
+LEFT JOIN LATERAL (
+    SELECT true AS found, b.bucket_date, round(sum(b.total_microseconds) / 1000000)::bigint AS total_seconds,
+        sum(b.task_count)::bigint AS task_count, sum(b.failed_count)::bigint AS failed_count
+    FROM daybook.workspace_run_time_daily b
+    WHERE b.workspace_id = reader.id AND b.bucket_date >= reader.since
+      AND ($1::uuid IS NULL OR b.project_id = $1)
+    GROUP BY b.bucket_date
+) run_time ON true
+ORDER BY run_time.bucket_date DESC
+`
+
+type GetWorkspaceRunTimeDailyParams struct {
+	ProjectID   pgtype.UUID
+	Days        int32
+	UserID      pgtype.UUID
+	TokenHash   pgtype.Text
+	Slug        pgtype.Text
+	WorkspaceID pgtype.UUID
+}
+
+type GetWorkspaceRunTimeDailyRow struct {
+	WorkspaceID  pgtype.UUID
+	UserID       pgtype.UUID
+	Found        bool
+	BucketDate   pgtype.Date
+	TotalSeconds int64
+	TaskCount    int64
+	FailedCount  int64
+}
+
+func (q *Queries) GetWorkspaceRunTimeDaily(ctx context.Context, arg GetWorkspaceRunTimeDailyParams) ([]GetWorkspaceRunTimeDailyRow, error) {
+	rows, err := q.db.Query(ctx, getWorkspaceRunTimeDaily,
+		arg.ProjectID,
+		arg.Days,
+		arg.UserID,
+		arg.TokenHash,
+		arg.Slug,
+		arg.WorkspaceID,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []GetWorkspaceRunTimeDailyRow
+	for rows.Next() {
+		var i GetWorkspaceRunTimeDailyRow
+		if err := rows.Scan(
+			&i.WorkspaceID,
+			&i.UserID,
+			&i.Found,
+			&i.BucketDate,
+			&i.TotalSeconds,
+			&i.TaskCount,
+			&i.FailedCount,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const getWorkspaceUsageByAgent = `-- name: GetWorkspaceUsageByAgent :many
+WITH reader AS MATERIALIZED (
+    SELECT w.id, w.user_id, (now() AT TIME ZONE 'UTC')::date - ($2::integer - 1) AS since
+    FROM daybook.readable_workspace($3::uuid, $4::text, $5::text, $6::uuid)
+        AS w (id, user_id, role)
+)
+SELECT reader.id::uuid AS workspace_id, reader.user_id::uuid AS user_id, coalesce(usage.found, false)::boolean AS found,
+    usage.agent_id::uuid AS agent_id, coalesce(usage.model, '')::text AS model,
+    coalesce(usage.input_tokens, 0)::bigint AS input_tokens, coalesce(usage.output_tokens, 0)::bigint AS output_tokens,
+    coalesce(usage.cache_read_tokens, 0)::bigint AS cache_read_tokens,
+    coalesce(usage.cache_write_tokens, 0)::bigint AS cache_write_tokens, coalesce(usage.task_count, 0)::bigint AS task_count
+FROM reader
+LEFT JOIN LATERAL (
+    SELECT true AS found, b.agent_id, b.model,
+        sum(b.input_tokens)::bigint AS input_tokens, sum(b.output_tokens)::bigint AS output_tokens,
+        sum(b.cache_read_tokens)::bigint AS cache_read_tokens, sum(b.cache_write_tokens)::bigint AS cache_write_tokens,
+        sum(b.window_task_count)::bigint AS task_count
+    FROM daybook.workspace_usage_daily b
+    WHERE b.workspace_id = reader.id AND b.bucket_date >= reader.since
+      AND ($1::uuid IS NULL OR b.project_id = $1)
+    GROUP BY b.agent_id, b.model
+) usage ON true
+ORDER BY usage.agent_id, usage.model
+`
+
+type GetWorkspaceUsageByAgentParams struct {
+	ProjectID   pgtype.UUID
+	Days        int32
+	UserID      pgtype.UUID
+	TokenHash   pgtype.Text
+	Slug        pgtype.Text
+	WorkspaceID pgtype.UUID
+}
+
+type GetWorkspaceUsageByAgentRow struct {
+	WorkspaceID      pgtype.UUID
+	UserID           pgtype.UUID
+	Found            bool
+	AgentID          pgtype.UUID
+	Model            string
+	InputTokens      int64
+	OutputTokens     int64
+	CacheReadTokens  int64
+	CacheWriteTokens int64
+	TaskCount        int64
+}
+
+func (q *Queries) GetWorkspaceUsageByAgent(ctx context.Context, arg GetWorkspaceUsageByAgentParams) ([]GetWorkspaceUsageByAgentRow, error) {
+	rows, err := q.db.Query(ctx, getWorkspaceUsageByAgent,
+		arg.ProjectID,
+		arg.Days,
+		arg.UserID,
+		arg.TokenHash,
+		arg.Slug,
+		arg.WorkspaceID,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []GetWorkspaceUsageByAgentRow
+	for rows.Next() {
+		var i GetWorkspaceUsageByAgentRow
+		if err := rows.Scan(
+			&i.WorkspaceID,
+			&i.UserID,
+			&i.Found,
+			&i.AgentID,
+			&i.Model,
+			&i.InputTokens,
+			&i.OutputTokens,
+			&i.CacheReadTokens,
+			&i.CacheWriteTokens,
+			&i.TaskCount,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const getWorkspaceUsageDaily = `-- name: GetWorkspaceUsageDaily :many
+
+WITH reader AS MATERIALIZED (
+    SELECT w.id, w.user_id, (now() AT TIME ZONE 'UTC')::date - ($2::integer - 1) AS since
+    FROM daybook.readable_workspace($3::uuid, $4::text, $5::text, $6::uuid)
+        AS w (id, user_id, role)
+)
+SELECT reader.id::uuid AS workspace_id, reader.user_id::uuid AS user_id, coalesce(usage.found, false)::boolean AS found,
+    usage.bucket_date::date AS bucket_date, coalesce(usage.model, '')::text AS model,
+    coalesce(usage.input_tokens, 0)::bigint AS input_tokens, coalesce(usage.output_tokens, 0)::bigint AS output_tokens,
+    coalesce(usage.cache_read_tokens, 0)::bigint AS cache_read_tokens,
+    coalesce(usage.cache_write_tokens, 0)::bigint AS cache_write_tokens, coalesce(usage.task_count, 0)::bigint AS task_count
+FROM reader
+LEFT JOIN LATERAL (
+    SELECT true AS found, b.bucket_date, b.model,
+        sum(b.input_tokens)::bigint AS input_tokens, sum(b.output_tokens)::bigint AS output_tokens,
+        sum(b.cache_read_tokens)::bigint AS cache_read_tokens, sum(b.cache_write_tokens)::bigint AS cache_write_tokens,
+        sum(b.day_task_count)::bigint AS task_count
+    FROM daybook.workspace_usage_daily b
+    WHERE b.workspace_id = reader.id AND b.bucket_date >= reader.since
+      AND ($1::uuid IS NULL OR b.project_id = $1)
+    GROUP BY b.bucket_date, b.model
+) usage ON true
+ORDER BY usage.bucket_date DESC, usage.model
+`
+
+type GetWorkspaceUsageDailyParams struct {
+	ProjectID   pgtype.UUID
+	Days        int32
+	UserID      pgtype.UUID
+	TokenHash   pgtype.Text
+	Slug        pgtype.Text
+	WorkspaceID pgtype.UUID
+}
+
+type GetWorkspaceUsageDailyRow struct {
+	WorkspaceID      pgtype.UUID
+	UserID           pgtype.UUID
+	Found            bool
+	BucketDate       pgtype.Date
+	Model            string
+	InputTokens      int64
+	OutputTokens     int64
+	CacheReadTokens  int64
+	CacheWriteTokens int64
+	TaskCount        int64
+}
+
+// Of workspaces. Their days are UTC, so no rebuild is ever pending.
+// Of all projects, or of one. A task has one project and one agent, so its day counts in one bucket of a day and model.
+func (q *Queries) GetWorkspaceUsageDaily(ctx context.Context, arg GetWorkspaceUsageDailyParams) ([]GetWorkspaceUsageDailyRow, error) {
+	rows, err := q.db.Query(ctx, getWorkspaceUsageDaily,
+		arg.ProjectID,
+		arg.Days,
+		arg.UserID,
+		arg.TokenHash,
+		arg.Slug,
+		arg.WorkspaceID,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []GetWorkspaceUsageDailyRow
+	for rows.Next() {
+		var i GetWorkspaceUsageDailyRow
+		if err := rows.Scan(
+			&i.WorkspaceID,
+			&i.UserID,
+			&i.Found,
+			&i.BucketDate,
+			&i.Model,
+			&i.InputTokens,
+			&i.OutputTokens,
+			&i.CacheReadTokens,
+			&i.CacheWriteTokens,
+			&i.TaskCount,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const getWorkspaceUsageSummary = `-- name: GetWorkspaceUsageSummary :many
+WITH reader AS MATERIALIZED (
+    SELECT w.id, w.user_id, (now() AT TIME ZONE 'UTC')::date - ($1::integer - 1) AS since
+    FROM daybook.readable_workspace($2::uuid, $3::text, $4::text, $5::uuid)
+        AS w (id, user_id, role)
+)
+SELECT reader.id::uuid AS workspace_id, reader.user_id::uuid AS user_id, coalesce(usage.found, false)::boolean AS found,
+    coalesce(usage.model, '')::text AS model,
+    coalesce(usage.input_tokens, 0)::bigint AS input_tokens, coalesce(usage.output_tokens, 0)::bigint AS output_tokens,
+    coalesce(usage.cache_read_tokens, 0)::bigint AS cache_read_tokens,
+    coalesce(usage.cache_write_tokens, 0)::bigint AS cache_write_tokens, coalesce(usage.task_count, 0)::bigint AS task_count
+FROM reader
+LEFT JOIN LATERAL (
+    SELECT true AS found, b.model,
+        sum(b.input_tokens)::bigint AS input_tokens, sum(b.output_tokens)::bigint AS output_tokens,
+        sum(b.cache_read_tokens)::bigint AS cache_read_tokens, sum(b.cache_write_tokens)::bigint AS cache_write_tokens,
+        sum(b.window_task_count)::bigint AS task_count, sum(b.input_tokens) + sum(b.output_tokens) AS tokens
+    FROM daybook.workspace_usage_daily b
+    WHERE b.workspace_id = reader.id AND b.bucket_date >= reader.since
+    GROUP BY b.model
+) usage ON true
+ORDER BY usage.tokens DESC, usage.model
+`
+
+type GetWorkspaceUsageSummaryParams struct {
+	Days        int32
+	UserID      pgtype.UUID
+	TokenHash   pgtype.Text
+	Slug        pgtype.Text
+	WorkspaceID pgtype.UUID
+}
+
+type GetWorkspaceUsageSummaryRow struct {
+	WorkspaceID      pgtype.UUID
+	UserID           pgtype.UUID
+	Found            bool
+	Model            string
+	InputTokens      int64
+	OutputTokens     int64
+	CacheReadTokens  int64
+	CacheWriteTokens int64
+	TaskCount        int64
+}
+
+func (q *Queries) GetWorkspaceUsageSummary(ctx context.Context, arg GetWorkspaceUsageSummaryParams) ([]GetWorkspaceUsageSummaryRow, error) {
+	rows, err := q.db.Query(ctx, getWorkspaceUsageSummary,
+		arg.Days,
+		arg.UserID,
+		arg.TokenHash,
+		arg.Slug,
+		arg.WorkspaceID,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []GetWorkspaceUsageSummaryRow
+	for rows.Next() {
+		var i GetWorkspaceUsageSummaryRow
+		if err := rows.Scan(
+			&i.WorkspaceID,
+			&i.UserID,
+			&i.Found,
+			&i.Model,
+			&i.InputTokens,
+			&i.OutputTokens,
+			&i.CacheReadTokens,
+			&i.CacheWriteTokens,
+			&i.TaskCount,
 		); err != nil {
 			return nil, err
 		}

@@ -40,8 +40,10 @@ func TestMain(m *testing.M) {
 		return
 	}
 	// What the developer has set must not decide what is tested.
-	for _, name := range []string{"JWT_SECRET", "DAYBOOK_API_ADDR", "DAYBOOK_API_METRICS_ADDR", "DAYBOOK_LOG_LEVEL", "DAYBOOK_LOG_FORMAT"} {
-		os.Unsetenv(name)
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); name == "JWT_SECRET" || strings.HasPrefix(name, "DAYBOOK_") {
+			os.Unsetenv(name)
+		}
 	}
 	os.Exit(m.Run())
 }
@@ -76,13 +78,13 @@ func (r result) require(t *testing.T, code int, said ...string) {
 
 func TestToken(t *testing.T) {
 	t.Parallel()
-	tokens, err := httpapi.NewTokens([]byte(secret))
+	tokens, err := httpapi.NewTokens(t.Context(), httpapi.TokenConfig{Secret: []byte(secret)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := call(t, "token", "--user", user, "--jwt-secret", secret)
 	r.require(t, 0)
-	id, err := tokens.Verify(strings.TrimSuffix(r.stdout, "\n"))
+	id, err := tokens.Verify(t.Context(), strings.TrimSuffix(r.stdout, "\n"))
 	if err != nil || id.String() != user {
 		t.Errorf("token %q is for %s, %v", r.stdout, id, err)
 	}
@@ -125,11 +127,25 @@ func TestBadFlags(t *testing.T) {
 	}{
 		{[]string{"--nothing"}, 2, "--nothing"},
 		{[]string{"nothing"}, 2, "nothing"},
-		{[]string{"serve", url}, 2, "--jwt-secret"},
-		{[]string{url}, 2, "--jwt-secret"},
-		{[]string{"token", "--user", user}, 2, "--jwt-secret"},
-		{[]string{"serve", url, "--jwt-secret="}, 2, "JWT_SECRET is not set"},
-		{[]string{"serve", "--database-url=", "--jwt-secret", secret}, 1, "DATABASE_URL is empty"},
+		{[]string{"serve", url}, 2, "neither JWT_SECRET nor DAYBOOK_JWKS_URL is set"},
+		{[]string{url}, 2, "neither JWT_SECRET nor DAYBOOK_JWKS_URL is set"},
+		{[]string{"token", "--user", user}, 2, "JWT_SECRET is not set"},
+		{[]string{"token", "--user", user, "--jwt-secret", "short"}, 2, "JWT_SECRET has 5 bytes and must have 32 or more"},
+		{[]string{"serve", url, "--jwt-secret="}, 2, "neither JWT_SECRET nor DAYBOOK_JWKS_URL is set"},
+		{[]string{"serve", url, "--jwt-secret=0123456789012345678901234567890"}, 2, "JWT_SECRET has 31 bytes and must have 32 or more"},
+		{[]string{"serve", url, "--jwks-url", "keys.example"}, 2, "DAYBOOK_JWKS_URL must be an http or https URL"},
+		{[]string{"serve", url, "--jwt-secret", secret, "--jwt-algorithms", "RS256"}, 2, `algorithm "RS256" cannot be verified`},
+		{[]string{"serve", url, "--jwt-secret", secret, "--jwt-algorithms", "none"}, 2, `algorithm "none" cannot be verified`},
+		{[]string{"serve", url, "--jwt-secret", secret, "--jwt-leeway", "61s"}, 2, "must be from 0 to 1m0s"},
+		{[]string{"serve", url, "--jwt-secret", secret, "--allow-writes"}, 2, "--allow-writes needs --write-database-url"},
+		{[]string{"serve", url, "--jwt-secret", secret, "--write-database-url=postgres://u@h/d"}, 2, "of no use without --allow-writes"},
+		{[]string{"serve", url, "--jwt-secret", secret, "--allow-writes", "--write-database-url=postgres://u@h:port/d"}, 1, "DAYBOOK_API_WRITE_DATABASE_URL: "},
+		{[]string{"serve", url, "--jwt-secret", secret, "--cors-origin", "*"}, 2, "--cors-origin must be as https://example.com"},
+		{[]string{"serve", url, "--jwt-secret", secret, "--cors-origin", "https://example.com/"}, 2, "--cors-origin must be as https://example.com"},
+		{[]string{"serve", url, "--jwt-secret", secret, "--source", "both"}, 2, "--source"},
+		{[]string{"serve", url, "--jwt-secret", secret, "--timeout", "1ms"}, 2, "--timeout must be 100ms or more"},
+		{[]string{"serve", url, "--jwt-secret", secret, "--max-requests", "0"}, 2, "--max-requests must be 1 or more"},
+		{[]string{"serve", "--database-url=", "--jwt-secret", secret}, 2, "DATABASE_URL is empty"},
 		{[]string{"serve", "--database-url=postgres://u:hidden@h:port/d", "--jwt-secret", secret}, 1, "DATABASE_URL: "},
 		{[]string{"serve", url, "--jwt-secret", secret, "--log-level", "loud"}, 2, "--log-level"},
 		{[]string{"serve", url, "--jwt-secret", secret, "--log-format", "xml"}, 2, "--log-format"},
@@ -324,30 +340,33 @@ func TestServeIsTheDefault(t *testing.T) {
 	a.awaitEnd(t)
 }
 
-func TestShortSecretIsToldOf(t *testing.T) {
+func TestShortSecretIsForDemosOnly(t *testing.T) {
 	t.Parallel()
+	call(t, "--database-url=postgres://u@127.0.0.1:1/d", "--jwt-secret=hunter2").require(t, 2, "JWT_SECRET has 7 bytes and must have 32 or more")
+	pool, path, _ := host(t)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	a := start(ctx, t, "--database-url=postgres://u@127.0.0.1:1/d")
+	// Of two of a flag the last counts, so the one of start is left out.
+	a := &api{stderr: newWatched(t), done: make(chan int, 1)}
+	go func() {
+		a.done <- run(ctx, []string{
+			"--demo", "--jwt-secret=hunter2", "--database-url", pool.Config().ConnString(), "--addr=127.0.0.1:0", "--metrics-addr=127.0.0.1:0",
+		}, io.Discard, a.stderr)
+	}()
+	a.url = "http://" + a.stderr.await(t, `msg=listening server=api addr=(\S+)`)
+	token := call(t, "token", "--demo", "--user", user, "--jwt-secret=hunter2")
+	token.require(t, 0)
+	a.require(t, path, strings.TrimSpace(token.stdout), http.StatusOK)
 	stop()
 	a.awaitEnd(t)
-	if text, _ := a.stderr.read(); strings.Contains(text, "shorter") {
-		t.Errorf("the secret is long enough: %s", text)
-	}
-	short, stopShort := context.WithCancel(t.Context())
-	defer stopShort()
-	log := newWatched(t)
-	done := make(chan int, 1)
-	go func() {
-		done <- run(short, []string{"--database-url=postgres://u@127.0.0.1:1/d", "--jwt-secret=hunter2", "--addr=127.0.0.1:0", "--metrics-addr=127.0.0.1:0", "--log-format=json"}, io.Discard, log)
-	}()
-	log.await(t, `"msg":"JWT_SECRET is shorter than 32 bytes`)
-	stopShort()
-	if code := <-done; code != 0 {
-		t.Errorf("code is %d", code)
-	}
-	if text, _ := log.read(); strings.Contains(text, "hunter2") {
-		t.Errorf("it says the secret: %s", text)
+}
+
+func TestOpenAPI(t *testing.T) {
+	t.Parallel()
+	r := call(t, "openapi")
+	r.require(t, 0, "openapi: 3.1")
+	if r.stdout != string(httpapi.OpenAPI) {
+		t.Error("it is not the embedded description")
 	}
 }
 

@@ -32,7 +32,7 @@ func (statusCmd) Run(e *env) error {
 		return fmt.Errorf("get coverage: %w", err)
 	}
 	table := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(table, "lag\t%.1f s\n", lag)
+	fmt.Fprintf(table, "lag\t%.1f s\n", lag.Seconds)
 	fmt.Fprintf(table, "dirty entries\t%s\n", atMost(status.DirtyEntries))
 	fmt.Fprintf(table, "rebuilds pending\t%d (oldest %.1f s)\n", status.Rebuilds, status.OldestRebuildSeconds)
 	fmt.Fprintf(table, "quarantined tasks\t%d\n", status.Quarantined)

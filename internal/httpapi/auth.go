@@ -3,74 +3,72 @@ package httpapi
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
-	"time"
 
-	"github.com/golang-jwt/jwt/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// clockLeeway is how far the clocks of who signs tokens and of this machine may be apart.
-const clockLeeway = 30 * time.Second
+// cookieName is the cookie in which the host's own pages keep the same JWT. It is taken for reading only, because a browser sends it
+// along with requests that other sites make.
+const cookieName = "multica_auth"
 
-// Tokens signs and verifies bearer tokens: JWTs (RFC 7519) signed with HS256, whose sub is the user's id and whose exp is required.
-type Tokens struct {
-	secret []byte
-	parser *jwt.Parser
+// caller is who asks: a user, or whoever a personal access token belongs to, which the statement that reads finds out.
+type caller struct {
+	user      pgtype.UUID
+	tokenHash pgtype.Text
 }
 
-// NewTokens returns an error if the secret is empty.
-func NewTokens(secret []byte) (*Tokens, error) {
-	if len(secret) == 0 {
-		return nil, errors.New("JWT_SECRET is not set: it is the secret that tokens are signed with")
-	}
-	return &Tokens{
-		secret: secret,
-		parser: jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
-			jwt.WithExpirationRequired(), jwt.WithLeeway(clockLeeway)),
-	}, nil
-}
+type callerKey struct{}
 
-// Sign returns a token for the user that expires after lifetime.
-func (t *Tokens) Sign(user pgtype.UUID, lifetime time.Duration) (string, error) {
-	now := time.Now()
-	return jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.RegisteredClaims{
-		Subject: user.String(), IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(lifetime)),
-	}).SignedString(t.secret)
-}
-
-// Verify returns the user that a token was signed for.
-func (t *Tokens) Verify(token string) (pgtype.UUID, error) {
-	var claims jwt.RegisteredClaims
-	if _, err := t.parser.ParseWithClaims(token, &claims, func(*jwt.Token) (any, error) { return t.secret, nil }); err != nil {
-		return pgtype.UUID{}, err
-	}
-	user, err := ParseUUID(claims.Subject)
-	if err != nil {
-		return pgtype.UUID{}, fmt.Errorf("sub: %w", err)
-	}
-	return user, nil
-}
-
-type userKey struct{}
-
-// authenticate lets a request pass that has a valid token, and keeps its user for callerOf.
-func (s *server) authenticate(next http.Handler) http.Handler {
+// authenticate lets a request pass that has a token, and keeps its caller for callerOf.
+func (s *API) authenticate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		user, err := s.tokens.Verify(strings.TrimSpace(token))
-		if err != nil || !strings.EqualFold(scheme, "Bearer") {
-			s.fail(w, r, errUnauthorized)
+		c, err := s.identifyCaller(r)
+		if err != nil {
+			s.fail(w, r, err)
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), userKey{}, user)))
+		infoOf(r).user = c.user
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, c)))
 	})
 }
 
-// callerOf returns the user of a request that has passed authenticate.
-func callerOf(r *http.Request) pgtype.UUID {
-	user, _ := r.Context().Value(userKey{}).(pgtype.UUID)
-	return user
+// identifyCaller reads the Authorization header and, only if there is none, the cookie.
+func (s *API) identifyCaller(r *http.Request) (caller, error) {
+	token, ok := bearerToken(r)
+	if !ok {
+		return caller{}, errUnauthorized
+	}
+	if strings.HasPrefix(token, accessTokenPrefix) {
+		return caller{tokenHash: pgtype.Text{String: hashAccessToken(token), Valid: true}}, nil
+	}
+	user, err := s.config.Tokens.Verify(r.Context(), token)
+	if errors.Is(err, errKeysAway) {
+		return caller{}, errNoKeys
+	}
+	if err != nil {
+		return caller{}, errUnauthorized
+	}
+	return caller{user: user}, nil
+}
+
+func bearerToken(r *http.Request) (token string, ok bool) {
+	if header := r.Header.Values("Authorization"); len(header) > 0 {
+		scheme, token, _ := strings.Cut(header[0], " ")
+		return strings.TrimSpace(token), len(header) == 1 && strings.EqualFold(scheme, "Bearer")
+	}
+	cookie, err := r.Cookie(cookieName)
+	if err != nil || !isRead(r) || strings.HasPrefix(cookie.Value, accessTokenPrefix) {
+		return "", false
+	}
+	return cookie.Value, true
+}
+
+func isRead(r *http.Request) bool { return r.Method == http.MethodGet || r.Method == http.MethodHead }
+
+// callerOf returns the caller of a request that has passed authenticate.
+func callerOf(r *http.Request) caller {
+	c, _ := r.Context().Value(callerKey{}).(caller)
+	return c
 }

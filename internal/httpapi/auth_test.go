@@ -10,7 +10,6 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"daybook/internal/httpapi"
 )
 
 func TestMembersOfEveryRoleGetAnAnswer(t *testing.T) {
@@ -139,12 +138,5 @@ func TestTokens(t *testing.T) {
 				t.Errorf("WWW-Authenticate is %q", got)
 			}
 		})
-	}
-}
-
-func TestTokensNeedASecret(t *testing.T) {
-	t.Parallel()
-	if _, err := httpapi.NewTokens(nil); err == nil {
-		t.Error("an empty secret is taken")
 	}
 }

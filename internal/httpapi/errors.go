@@ -22,12 +22,20 @@ type apiError struct {
 func (e *apiError) Error() string { return e.message }
 
 var (
-	errNotFound        = &apiError{http.StatusNotFound, "not found"}
-	errRuntimeNotFound = &apiError{http.StatusNotFound, "runtime not found"}
-	errMethod          = &apiError{http.StatusMethodNotAllowed, "method not allowed"}
-	errUnauthorized    = &apiError{http.StatusUnauthorized, "a valid bearer token is required"}
-	errUnavailable     = &apiError{http.StatusServiceUnavailable, "the database is not available; try again"}
-	errInternal        = &apiError{http.StatusInternalServerError, "internal error"}
+	errNotFound          = &apiError{http.StatusNotFound, "not found"}
+	errRuntimeNotFound   = &apiError{http.StatusNotFound, "runtime not found"}
+	errWorkspaceNotFound = &apiError{http.StatusNotFound, "workspace not found"}
+	errMethod            = &apiError{http.StatusMethodNotAllowed, "method not allowed"}
+	errUnauthorized      = &apiError{http.StatusUnauthorized, "a valid bearer token is required"}
+	errNotYours          = &apiError{http.StatusForbidden, "you can only edit your own runtimes"}
+	errActiveAgents      = &apiError{http.StatusConflict, "agents are bound to this runtime; archive them or bind them to another runtime first"}
+	errBodyTooLarge      = &apiError{http.StatusRequestEntityTooLarge, "the body must not be longer than 16384 bytes"}
+	errTooManyOfYours    = &apiError{http.StatusTooManyRequests, "too many of your requests are being answered at once; try again"}
+	errTooMany           = &apiError{http.StatusServiceUnavailable, "too many requests are being answered at once; try again"}
+	errNoKeys            = &apiError{http.StatusServiceUnavailable, "the keys that tokens are signed with are not available; try again"}
+	errUnavailable       = &apiError{http.StatusServiceUnavailable, "the database is not available; try again"}
+	errNotReady          = &apiError{http.StatusServiceUnavailable, "the schema of the database is not the one that this version needs"}
+	errInternal          = &apiError{http.StatusInternalServerError, "internal error"}
 )
 
 func badRequest(message string) error { return &apiError{http.StatusBadRequest, message} }
@@ -80,17 +88,17 @@ type errorBody struct {
 }
 
 // fail answers with an error, and logs the cause of one that is the server's own.
-func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
+func (s *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	e := statusOf(err)
 	body := errorBody{Error: e.message}
 	if e.status >= http.StatusInternalServerError {
 		body.RequestID = middleware.GetReqID(r.Context())
-		s.logger.ErrorContext(r.Context(), "request failed", slog.Any("error", err), requestID(r))
+		s.config.Logger.ErrorContext(r.Context(), "request failed", slog.Any("error", err), requestID(r))
 	}
 	switch e.status {
 	case http.StatusUnauthorized:
 		w.Header().Set("WWW-Authenticate", "Bearer")
-	case http.StatusServiceUnavailable:
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		w.Header().Set("Retry-After", "1")
 	}
 	writeJSON(w, e.status, body)

@@ -233,12 +233,13 @@ func TestDatabaseWithoutDaybook(t *testing.T) {
 	pool := testdb.NewHost(t)
 	exec(t, pool, populateSQL)
 	b := serve(t, pool)
-	for _, path := range []string{usagePath(b.addRuntime(t, "UTC"), ""), "/readyz"} {
-		a := b.ask(t, path)
-		a.require(t, http.StatusInternalServerError)
-		a.requireGolden(t, "internal")
-	}
-	for _, inside := range []string{"SQLSTATE 42P01", "daybook.runtime_rollup", "request-of-a-test"} {
+	a := b.ask(t, usagePath(b.addRuntime(t, "UTC"), ""))
+	a.require(t, http.StatusInternalServerError)
+	a.requireGolden(t, "internal")
+	ready := b.ask(t, "/readyz")
+	ready.require(t, http.StatusServiceUnavailable)
+	ready.requireGolden(t, "not_ready")
+	for _, inside := range []string{"SQLSTATE 3F000", "run: worker migrate up", "request-of-a-test"} {
 		if !strings.Contains(b.logs.String(), inside) {
 			t.Errorf("the log does not say %q", inside)
 		}
@@ -297,7 +298,7 @@ func TestRoutes(t *testing.T) {
 	runtime := b.addRuntime(t, "UTC")
 	auth := http.Header{"Authorization": {"Bearer " + token(t, owner)}}
 	for path, header := range map[string]http.Header{
-		"/": nil, "/nothing": nil, "/api/": auth, "/api/nothing": auth, usagePath(runtime, "") + "/": auth, "/api/runtimes/" + runtime: auth,
+		"/": nil, "/nothing": nil, "/api/": auth, "/api/nothing": auth, usagePath(runtime, "") + "/": auth, "/api/runtimes.csv": auth,
 	} {
 		a := b.do(t, http.MethodGet, path, header)
 		a.require(t, http.StatusNotFound)

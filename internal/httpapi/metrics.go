@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -25,7 +27,7 @@ var (
 	descUp = prometheus.NewDesc("daybook_rollup_up",
 		"1 if the database could be asked for the state of the rollups at this scrape, else 0.", nil, nil)
 	descLag = prometheus.NewDesc("daybook_rollup_lag_seconds",
-		"Age of the oldest committed change that no rollup counts yet, by the database's clock. Absent if the database cannot be asked.", nil, nil)
+		"Age of the oldest committed change that no rollup counts yet, by the database's clock. Absent if the database cannot tell.", nil, nil)
 	descEntries = prometheus.NewDesc("daybook_dirty_entries",
 		"Changes waiting to be counted. Counted up to 10000.", nil, nil)
 	descRebuilds = prometheus.NewDesc("daybook_rebuilds_pending",
@@ -84,7 +86,9 @@ func (c *RollupCollector) Collect(ch chan<- prometheus.Metric) {
 		return
 	}
 	send(descUp, 1)
-	send(descLag, lag)
+	if lag.Known {
+		send(descLag, lag.Seconds)
+	}
 	send(descEntries, float64(status.DirtyEntries))
 	send(descRebuilds, float64(status.Rebuilds))
 	send(descOldestRebuild, status.OldestRebuildSeconds)
@@ -101,15 +105,82 @@ func gauge(b bool) float64 {
 	return 0
 }
 
-// MetricsHandler serves /metrics, in Prometheus's format, and /healthz. It is for a listener of its own, which clients do not reach.
-func MetricsHandler(pool *pgxpool.Pool, logger *slog.Logger) http.Handler {
+// requestMetrics are what the API counts itself.
+type requestMetrics struct {
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+}
+
+func newRequestMetrics() *requestMetrics {
+	return &requestMetrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "daybook_http_requests_total", Help: "Requests answered, by method, route and status.",
+		}, []string{"method", "route", "status"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "daybook_http_request_duration_seconds", Help: "Time to answer requests, by route.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10},
+		}, []string{"route"}),
+	}
+}
+
+// observe counts a request. Anybody may send any method and path, so those that are not routes share one label.
+func (m *requestMetrics) observe(method, route string, status int, duration time.Duration) {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPatch, http.MethodDelete:
+	default:
+		method = "other"
+	}
+	if route == "" || strings.HasSuffix(route, "/*") && route != "/docs/*" {
+		route = "none"
+	}
+	m.requests.WithLabelValues(method, route, strconv.Itoa(status)).Inc()
+	m.duration.WithLabelValues(route).Observe(duration.Seconds())
+}
+
+var (
+	descPoolConns = prometheus.NewDesc("daybook_pool_connections",
+		"Connections of the api's pool to the database, by state.", []string{"state"}, nil)
+	descPoolMax = prometheus.NewDesc("daybook_pool_max_connections",
+		"Connections that the api's pool may have.", nil, nil)
+	descPoolAcquires = prometheus.NewDesc("daybook_pool_acquires_total",
+		"Connections taken from the api's pool.", nil, nil)
+	descPoolWaits = prometheus.NewDesc("daybook_pool_empty_acquires_total",
+		"Connections taken from the api's pool that had to be waited for.", nil, nil)
+	descPoolWaitTime = prometheus.NewDesc("daybook_pool_acquire_wait_seconds_total",
+		"Time that was spent waiting for connections of the api's pool.", nil, nil)
+)
+
+// poolCollector shows the state of the pool at each scrape.
+type poolCollector struct{ pool *pgxpool.Pool }
+
+func (poolCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descPoolConns, descPoolMax, descPoolAcquires, descPoolWaits, descPoolWaitTime} {
+		ch <- d
+	}
+}
+
+func (c poolCollector) Collect(ch chan<- prometheus.Metric) {
+	stat := c.pool.Stat()
+	for state, n := range map[string]int32{
+		"idle": stat.IdleConns(), "in_use": stat.AcquiredConns(), "connecting": stat.ConstructingConns(),
+	} {
+		ch <- prometheus.MustNewConstMetric(descPoolConns, prometheus.GaugeValue, float64(n), state)
+	}
+	ch <- prometheus.MustNewConstMetric(descPoolMax, prometheus.GaugeValue, float64(stat.MaxConns()))
+	ch <- prometheus.MustNewConstMetric(descPoolAcquires, prometheus.CounterValue, float64(stat.AcquireCount()))
+	ch <- prometheus.MustNewConstMetric(descPoolWaits, prometheus.CounterValue, float64(stat.EmptyAcquireCount()))
+	ch <- prometheus.MustNewConstMetric(descPoolWaitTime, prometheus.CounterValue, stat.EmptyAcquireWaitTime().Seconds())
+}
+
+// Metrics serves /metrics, in Prometheus's format, /healthz and /readyz. It is for a listener of its own, which clients do not reach.
+func (s *API) Metrics() http.Handler {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(NewRollupCollector(pool, logger),
+	registry.MustRegister(NewRollupCollector(s.config.Pool, s.config.Logger), poolCollector{s.config.Pool},
+		s.metrics.requests, s.metrics.duration,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
-	})
+	mux.HandleFunc("GET /healthz", health)
+	mux.HandleFunc("GET /readyz", s.ready)
 	return mux
 }

@@ -44,7 +44,7 @@ daybook_rebuild_oldest_seconds 0
 # HELP daybook_rebuilds_pending Runtimes whose rebuild is requested and not done.
 # TYPE daybook_rebuilds_pending gauge
 daybook_rebuilds_pending 0
-# HELP daybook_rollup_lag_seconds Age of the oldest committed change that no rollup counts yet, by the database's clock. Absent if the database cannot be asked.
+# HELP daybook_rollup_lag_seconds Age of the oldest committed change that no rollup counts yet, by the database's clock. Absent if the database cannot tell.
 # TYPE daybook_rollup_lag_seconds gauge
 daybook_rollup_lag_seconds 0
 # HELP daybook_rollup_up 1 if the database could be asked for the state of the rollups at this scrape, else 0.
@@ -90,9 +90,9 @@ daybook_rollup_up 0
 
 func TestMetricsAreServed(t *testing.T) {
 	t.Parallel()
-	server := httptest.NewServer(httpapi.MetricsHandler(testdb.New(t), slog.New(slog.DiscardHandler)))
+	server := httptest.NewServer(setup(t).api.Metrics())
 	t.Cleanup(server.Close)
-	for path, want := range map[string]string{"/metrics": "daybook_rollup_lag_seconds 0", "/healthz": `{"status":"ok"}`} {
+	for path, want := range map[string]string{"/metrics": "daybook_rollup_lag_seconds 0", "/healthz": `{"status":"ok"}`, "/readyz": `{"status":"ok"}`} {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+path, http.NoBody)
 		if err != nil {
 			t.Fatal(err)

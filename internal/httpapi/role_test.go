@@ -9,26 +9,57 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"daybook/internal/httpapi"
 	"daybook/internal/testdb"
 )
 
-// usageGrants is all that a role needs for the usage of runtimes, where nothing is granted to PUBLIC.
-var usageGrants = []string{
+// readGrants is all that a role needs for every endpoint that reads rollups, where nothing is granted to PUBLIC.
+var readGrants = []string{
 	"USAGE ON SCHEMA public",
 	"USAGE ON SCHEMA daybook",
-	"SELECT (id, workspace_id, timezone) ON public.agent_runtime",
-	"SELECT (workspace_id, user_id) ON public.member",
+	"SELECT ON public.agent_runtime",
+	"SELECT (workspace_id, user_id, role) ON public.member",
+	"SELECT (id, slug) ON public.workspace",
+	"SELECT (user_id, token_hash, expires_at, revoked) ON public.personal_access_token",
 	"SELECT ON daybook.runtime_rollup",
-	"SELECT ON daybook.task_usage_daily",
+	"SELECT ON daybook.task_fact",
 	"SELECT ON daybook.task_usage_fact",
+	"SELECT ON daybook.task_usage_daily",
+	"SELECT ON daybook.task_usage_daily_by_agent",
+	"SELECT ON daybook.task_usage_daily_by_hour",
+	"SELECT ON daybook.task_activity_by_hour",
+	"SELECT ON daybook.workspace_usage_daily",
+	"SELECT ON daybook.workspace_run_time_daily",
 	"EXECUTE ON FUNCTION daybook.effective_zone(text)",
+	"EXECUTE ON FUNCTION daybook.token_user(text)",
+	"EXECUTE ON FUNCTION daybook.readable_runtime(uuid, text, uuid)",
+	"EXECUTE ON FUNCTION daybook.readable_workspace(uuid, text, text, uuid)",
 }
 
-// readyGrants is what /readyz needs besides.
-var readyGrants = []string{
+// lagGrants is what the lag needs besides.
+var lagGrants = []string{
 	"SELECT ON daybook.task_usage_daily_dirty",
 	"SELECT ON daybook.dirty_scope",
+	"SELECT ON daybook.worker_heartbeat",
+	"SELECT ON daybook.coverage",
 	"EXECUTE ON FUNCTION daybook.shard_count()",
+	"EXECUTE ON FUNCTION daybook.attached()",
+	"EXECUTE ON FUNCTION daybook.host_triggers()",
+}
+
+// sourceGrants is what the host's tables as the source need besides.
+var sourceGrants = []string{
+	"SELECT (id, workspace_id) ON public.agent",
+	"SELECT (id, agent_id, runtime_id, issue_id, status, started_at, completed_at) ON public.agent_task_queue",
+	"SELECT (id, project_id) ON public.issue",
+	"SELECT ON public.task_usage",
+}
+
+// readyGrants is what /readyz needs.
+var readyGrants = []string{
+	"USAGE ON SCHEMA daybook",
+	"SELECT ON daybook.schema_migration",
+	"SELECT ON daybook.river_migration",
 }
 
 // role is a role that has only been granted what a test grants it.
@@ -68,12 +99,28 @@ func (r role) revoke(t *testing.T, grant string) {
 
 // serve puts the API before new connections of the role: what one has been allowed before it may remember. Transactions are
 // read-only, as in the command.
-func (r role) serve(t *testing.T) *bundle {
+func (r role) serve(t *testing.T, configure ...func(*httpapi.Config)) *bundle {
 	t.Helper()
 	return serve(t, testdb.Open(t, r.admin, func(c *pgxpool.Config) {
 		c.ConnConfig.User, c.ConnConfig.Password = r.name, "reader"
 		c.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on"
-	}))
+	}), configure...)
+}
+
+// failures asks every endpoint, as a member and with a personal access token, and returns those that answer 500.
+func (b *bundle) failures(t *testing.T, runtime string) (failed []string) {
+	t.Helper()
+	for path, header := range map[string]http.Header{
+		"": {"Authorization": {"Bearer " + token(t, member)}}, "by token ": {"Authorization": {"Bearer mul_unknown"}},
+	} {
+		for _, pattern := range readPatterns {
+			a := b.do(t, http.MethodGet, pathOf(pattern, runtime), header)
+			if a.status == http.StatusInternalServerError {
+				failed = append(failed, path+pattern)
+			}
+		}
+	}
+	return failed
 }
 
 func TestRoleThatMayOnlyRead(t *testing.T) {
@@ -87,7 +134,7 @@ func TestRoleThatMayOnlyRead(t *testing.T) {
 	admin.setZone(t, pending, "America/New_York")
 	admin.setZone(t, unknown, "Local")
 	r := newRole(t, admin.pool)
-	r.grant(t, usageGrants...)
+	r.grant(t, readGrants...)
 	b := r.serve(t)
 	for _, runtime := range []string{built, pending, unknown} {
 		a := b.get(t, owner, usagePath(runtime, ""))
@@ -95,27 +142,73 @@ func TestRoleThatMayOnlyRead(t *testing.T) {
 		if len(rowsOf(t, a)) == 0 {
 			t.Error("no rows")
 		}
-		b.get(t, stranger, usagePath(runtime, "")).require(t, http.StatusNotFound)
-	}
-	b.get(t, "", "/readyz").require(t, http.StatusInternalServerError)
-	r.grant(t, readyGrants...)
-	r.serve(t).get(t, "", "/readyz").require(t, http.StatusOK)
-
-	// None of them is too much.
-	for _, grant := range usageGrants {
-		r.revoke(t, grant)
-		a := r.serve(t).ask(t, usagePath(pending, ""))
-		if a.status != http.StatusInternalServerError {
-			t.Errorf("without %s: %d", grant, a.status)
+		if lag := a.header.Get("Daybook-Lag-Seconds"); lag != "" {
+			t.Errorf("a role that may not read the queue says that the lag is %q", lag)
 		}
-		a.requireGolden(t, "internal")
+		b.get(t, stranger, usagePath(runtime, "")).require(t, http.StatusNotFound)
+		if failed := b.failures(t, runtime); failed != nil {
+			t.Errorf("these fail: %q", failed)
+		}
+	}
+	// None of them is too much.
+	for _, grant := range readGrants {
+		r.revoke(t, grant)
+		if failed := r.serve(t).failures(t, pending); failed == nil {
+			t.Errorf("nothing fails without %s", grant)
+		}
 		r.grant(t, grant)
 	}
+}
+
+func TestRoleForTheLag(t *testing.T) {
+	t.Parallel()
+	admin := setup(t)
+	runtime := admin.addRuntime(t, "UTC")
+	r := newRole(t, admin.pool)
+	r.grant(t, append(readGrants, lagGrants...)...)
+	lag := func() string { return r.serve(t).get(t, owner, usagePath(runtime, "")).header.Get("Daybook-Lag-Seconds") }
+	if lag() == "" {
+		t.Error("no lag")
+	}
+	for _, grant := range lagGrants {
+		r.revoke(t, grant)
+		if got := lag(); got != "" {
+			t.Errorf("without %s the lag is %q", grant, got)
+		}
+		r.grant(t, grant)
+	}
+}
+
+func TestRoleForTheSource(t *testing.T) {
+	t.Parallel()
+	admin := setup(t)
+	runtime := admin.addRuntime(t, "UTC")
+	r := newRole(t, admin.pool)
+	r.grant(t, append(readGrants, sourceGrants...)...)
+	fromSource := func(c *httpapi.Config) { c.Source = httpapi.SourceHost }
+	if failed := r.serve(t, fromSource).failures(t, runtime); failed != nil {
+		t.Errorf("these fail: %q", failed)
+	}
+	for _, grant := range sourceGrants {
+		r.revoke(t, grant)
+		if failed := r.serve(t, fromSource).failures(t, runtime); failed == nil {
+			t.Errorf("nothing fails without %s", grant)
+		}
+		r.grant(t, grant)
+	}
+}
+
+func TestRoleForReadiness(t *testing.T) {
+	t.Parallel()
+	admin := setup(t)
+	r := newRole(t, admin.pool)
+	r.grant(t, readyGrants...)
+	r.serve(t).get(t, "", "/readyz").require(t, http.StatusOK)
 	for _, grant := range readyGrants {
 		r.revoke(t, grant)
-		if a := r.serve(t).ask(t, "/readyz"); a.status != http.StatusInternalServerError {
-			t.Errorf("without %s: %d", grant, a.status)
-		}
+		a := r.serve(t).ask(t, "/readyz")
+		a.require(t, http.StatusServiceUnavailable)
+		a.requireGolden(t, "not_ready")
 		r.grant(t, grant)
 	}
 }

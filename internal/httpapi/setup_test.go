@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ import (
 
 	"daybook/internal/httpapi"
 	"daybook/internal/testdb"
+	"daybook/migrations"
 	"daybook/rollup"
 )
 
@@ -51,6 +53,7 @@ const populateSQL = `
 // bundle is a host with Daybook in it, and the API before it.
 type bundle struct {
 	pool *pgxpool.Pool
+	api  *httpapi.API
 	url  string
 	logs *logs
 }
@@ -62,24 +65,43 @@ func setup(t *testing.T) *bundle {
 	return serve(t, pool)
 }
 
-// serve puts the API before a pool.
-func serve(t *testing.T, pool *pgxpool.Pool) *bundle {
+// serve puts the API before a pool. Configure may change its configuration.
+func serve(t *testing.T, pool *pgxpool.Pool, configure ...func(*httpapi.Config)) *bundle {
 	t.Helper()
 	logs := &logs{}
-	handler, err := httpapi.New(httpapi.Config{
-		Pool: pool, JWTSecret: []byte(secret), Logger: slog.New(slog.NewTextHandler(logs, nil)),
-	})
+	config := httpapi.Config{
+		Pool: pool, Tokens: newTokens(t), Logger: slog.New(slog.NewTextHandler(logs, nil)),
+		Ready: func(ctx context.Context) error { return migrations.CheckCurrent(ctx, pool) },
+	}
+	for _, c := range configure {
+		c(&config)
+	}
+	api, err := httpapi.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(handler)
+	server := httptest.NewServer(api)
 	t.Cleanup(server.Close)
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("log of the api:\n%s", logs)
 		}
 	})
-	return &bundle{pool: pool, url: server.URL, logs: logs}
+	return &bundle{pool: pool, api: api, url: server.URL, logs: logs}
+}
+
+// newTokens takes what token makes. Configure may change its configuration.
+func newTokens(t *testing.T, configure ...func(*httpapi.TokenConfig)) *httpapi.Tokens {
+	t.Helper()
+	config := httpapi.TokenConfig{Secret: []byte(secret), Leeway: httpapi.DefaultLeeway, Logger: slog.New(slog.DiscardHandler)}
+	for _, c := range configure {
+		c(&config)
+	}
+	tokens, err := httpapi.NewTokens(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tokens
 }
 
 // logs keeps what is logged.
@@ -285,6 +307,24 @@ func (b *bundle) send(ctx context.Context, method, path string, header http.Head
 	return answer{response.StatusCode, response.Header, string(body), time.Since(start)}, err
 }
 
+// usagePatterns are the usage endpoints, readPatterns all that read.
+var (
+	usagePatterns = []string{
+		"/api/runtimes/{runtimeId}/usage", "/api/runtimes/{runtimeId}/usage/by-agent", "/api/runtimes/{runtimeId}/usage/by-hour",
+		"/api/runtimes/{runtimeId}/activity", "/api/usage/daily", "/api/usage/summary", "/api/dashboard/usage/daily",
+		"/api/dashboard/usage/by-agent", "/api/dashboard/agent-runtime", "/api/dashboard/runtime/daily",
+	}
+	readPatterns = append([]string{"/api/runtimes", "/api/runtimes/{runtimeId}"}, usagePatterns...)
+)
+
+// pathOf is the path of a pattern, for a runtime or for the workspace acme.
+func pathOf(pattern, runtime string) string {
+	if strings.Contains(pattern, "{runtimeId}") {
+		return strings.ReplaceAll(pattern, "{runtimeId}", runtime)
+	}
+	return pattern + "?workspace_slug=acme"
+}
+
 func usagePath(runtime, query string) string {
 	path := "/api/runtimes/" + runtime + "/usage"
 	if query != "" {
@@ -295,11 +335,7 @@ func usagePath(runtime, query string) string {
 
 func token(t *testing.T, user string) string {
 	t.Helper()
-	tokens, err := httpapi.NewTokens([]byte(secret))
-	if err != nil {
-		t.Fatal(err)
-	}
-	signed, err := tokens.Sign(uuid(t, user), time.Hour)
+	signed, err := httpapi.SignToken([]byte(secret), uuid(t, user), "", "", time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}

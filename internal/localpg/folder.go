@@ -151,7 +151,11 @@ func (f *folder) password() (string, error) {
 		return "", err
 	}
 	password := rand.Text()
-	return password, os.WriteFile(f.path("password"), []byte(password+"\n"), 0o600)
+	return password, f.setPassword(password)
+}
+
+func (f *folder) setPassword(password string) error {
+	return os.WriteFile(f.path("password"), []byte(password+"\n"), 0o600)
 }
 
 // lastPort is the port of the last start, or 0.

@@ -37,6 +37,11 @@ type Config struct {
 	// except for the ones about listening. Default none.
 	Settings map[string]string
 
+	// StandbyOf makes the cluster a hot standby of the server with this URL, whose user is a superuser: it streams from there, and
+	// has its users, passwords and settings. Only with server binaries of the same version, and for a folder that is new.
+	// Default "", no standby.
+	StandbyOf string
+
 	// Log gets a line for each step that takes time or changes the machine. Default none.
 	Log *slog.Logger
 }

@@ -7,8 +7,10 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,6 +45,9 @@ func (n *native) prepare(ctx context.Context, output *os.File) error {
 		return err
 	}
 
+	if n.cfg.StandbyOf != "" {
+		return n.copyPrimary(ctx, output)
+	}
 	n.cfg.Log.Info("create a Postgres cluster", "dir", n.folder.dir, "version", n.bin.major)
 	if _, err := n.folder.password(); err != nil {
 		return err
@@ -60,8 +65,38 @@ func (n *native) prepare(ctx context.Context, output *os.File) error {
 	return err
 }
 
-// initdb makes the data folder under another name and renames it at the end: a data folder is whole or absent.
 func (n *native) initdb(ctx context.Context, output *os.File, locale string) error {
+	return n.fill(ctx, output, n.bin.initdb,
+		"--username="+superuser,
+		"--pwfile="+n.folder.path("password"),
+		"--auth=scram-sha-256",
+		"--encoding=UTF8",
+		"--locale="+locale,
+	)
+}
+
+// copyPrimary makes the data folder of a standby.
+func (n *native) copyPrimary(ctx context.Context, output *os.File) error {
+	primary, err := url.Parse(n.cfg.StandbyOf)
+	if err != nil || primary.User == nil {
+		return errors.New("StandbyOf must be a URL with a user")
+	}
+	password, _ := primary.User.Password()
+	if err := n.folder.setPassword(password); err != nil {
+		return err
+	}
+	n.cfg.Log.Info("create a standby", "dir", n.folder.dir, "primary", primary.Host)
+	// The programs on PATH can be links to where the whole installation is.
+	initdb, err := filepath.EvalSymlinks(n.bin.initdb)
+	if err != nil {
+		return err
+	}
+	return n.fill(ctx, output, filepath.Join(filepath.Dir(initdb), "pg_basebackup"),
+		"--dbname="+n.cfg.StandbyOf, "--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast")
+}
+
+// fill has a program make the data folder under another name and renames it at the end: a data folder is whole or absent.
+func (n *native) fill(ctx context.Context, output *os.File, program string, args ...string) error {
 	unfinished := n.folder.path("data.unfinished")
 	if err := os.RemoveAll(unfinished); err != nil {
 		return err
@@ -72,14 +107,7 @@ func (n *native) initdb(ctx context.Context, output *os.File, locale string) err
 	if err := n.account.own(unfinished); err != nil {
 		return err
 	}
-	cmd := n.exec(n.bin.initdb,
-		"--pgdata="+unfinished,
-		"--username="+superuser,
-		"--pwfile="+n.folder.path("password"),
-		"--auth=scram-sha-256",
-		"--encoding=UTF8",
-		"--locale="+locale,
-	)
+	cmd := n.exec(program, append(args, "--pgdata="+unfinished)...)
 	if n.cfg.Ephemeral {
 		cmd.Args = append(cmd.Args, "--no-sync")
 	}

@@ -58,6 +58,9 @@ func (sys system) choose(ctx context.Context, f *folder, cfg Config) (backend, e
 	if len(found) > 0 {
 		return newNative(f, cfg, found[0])
 	}
+	if cfg.StandbyOf != "" {
+		return nil, notFound(append(seen, "a standby needs server binaries"))
+	}
 	d, err := sys.newDocker(ctx, f, cfg)
 	if err == nil {
 		return d, nil

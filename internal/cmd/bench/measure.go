@@ -216,7 +216,10 @@ const disturbEvery = 5 * time.Second
 // the other is killed with SIGKILL and replaced; and while the largest runtime changes its zone and is rebuilt.
 func (c *cli) freshness(ctx context.Context, pool *pgxpool.Pool) ([]result, error) {
 	say("freshness at %d upserts a second for %s", c.Rate, c.Duration)
-	lag := queries.New(pool).GetLag
+	lag := func(ctx context.Context) (float64, error) {
+		lag, err := queries.New(pool).GetLag(ctx)
+		return lag.Seconds, err
+	}
 	lags, zero, err := c.lagUnderLoad(ctx, pool, c.Duration, lag, nil)
 	if err != nil {
 		return nil, err
@@ -364,7 +367,7 @@ func (c *cli) writeAtRate(ctx context.Context, pool *pgxpool.Pool, ids []pgtype.
 func awaitNoLag(ctx context.Context, q *queries.Queries, sample *time.Ticker) error {
 	for range 600 {
 		lag, err := q.GetLag(ctx)
-		if err != nil || lag == 0 {
+		if err != nil || lag.Seconds == 0 {
 			return err
 		}
 		<-sample.C

@@ -86,7 +86,9 @@ func (d *demo) run(ctx context.Context) (err error) {
 		"DAYBOOK_API_METRICS_ADDR=" + metricsAddr,
 	}
 	worker := command{name: "worker", path: filepath.Join(d.root, "bin", "worker"), dir: d.root, env: env}
-	api := command{name: "api", path: filepath.Join(d.root, "bin", "api"), dir: d.root, env: env}
+	api := command{name: "api", path: filepath.Join(d.root, "bin", "api"), dir: d.root, env: append(env,
+		// A demo may have any secret, and its runtimes may be changed.
+		"DAYBOOK_DEMO=true", "DAYBOOK_API_ALLOW_WRITES=true", "DAYBOOK_API_WRITE_DATABASE_URL="+databaseURL)}
 	for _, args := range [][]string{{"migrate", "up"}, {"backfill", "--if-needed"}} {
 		d.out.say("worker " + strings.Join(args, " "))
 		if err := d.children.run(ctx, worker.with("worker", args...)); err != nil {

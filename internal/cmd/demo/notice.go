@@ -37,6 +37,7 @@ func (n notice) String() string {
 	line("Daybook runs with a demo host.")
 	line("")
 	line("  api        %s", n.base)
+	line("  try it     %s/docs", n.base)
 	line("  metrics    http://%s/metrics", n.metricsAddr)
 	line("  database   %s", database)
 	line("")
@@ -61,9 +62,9 @@ func (n notice) String() string {
 	}
 	line("%s", token)
 	line("")
-	line("Change a runtime's zone as the host would, then ask again: the days are cut anew at once.")
+	line("Change a runtime's zone, then ask again: the days are cut anew at once.")
 	line("")
-	line(`psql %s -c "UPDATE agent_runtime SET timezone = 'Asia/Tokyo' WHERE id = '%s'"`, database, first.ID)
+	line(`curl -X PATCH -H "Authorization: Bearer $TOKEN" -d '{"timezone": "Asia/Tokyo"}' %s/api/runtimes/%s`, n.base, first.ID)
 	line("")
 	line("See how far the rollups are behind:")
 	line("")
@@ -76,13 +77,16 @@ func (n notice) String() string {
 
 // paths are what the curl lines ask for.
 func (n notice) paths() []string {
-	var paths []string
-	for i, r := range n.host.Runtimes {
-		if i == 0 || r.Workspace != n.host.Runtimes[i-1].Workspace {
-			paths = append(paths, "/api/runtimes/"+r.ID+"/usage?days=7")
-		}
+	runtime := "/api/runtimes/" + n.host.Runtimes[0].ID
+	workspace := "workspace_slug=" + n.host.Runtimes[0].Workspace
+	return []string{
+		runtime + "/usage?days=7",
+		runtime + "/usage/by-hour",
+		"/api/runtimes?" + workspace,
+		"/api/usage/summary?" + workspace,
+		"/api/dashboard/agent-runtime?days=7&" + workspace,
+		"/api/usage/daily.csv?days=7&" + workspace,
 	}
-	return paths
 }
 
 // check asks what the first curl line asks, until that is answered, and returns the size of the answer.

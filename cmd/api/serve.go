@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"daybook/internal/httpapi"
+	"daybook/migrations"
+)
+
+const (
+	headerTimeout = 5 * time.Second
+	readTimeout   = 10 * time.Second
+	// writeTimeout is what is left for sending an answer, after the time in which it must be found.
+	writeTimeout = 30 * time.Second
+	idleTimeout  = 2 * time.Minute
+	maxHeader    = 32 << 10
+	// connectTimeout bounds an attempt to connect, unless the URL has a connect_timeout. An attempt outlives its request and keeps
+	// its place in the pool, so with pgx's two minutes a server that did not answer would be missed for two minutes more.
+	connectTimeout = 3 * time.Second
+	stopTimeout    = 10 * time.Second
+	// statementSpare is how much longer than the request Postgres lets a statement run. The api cancels it in time; this is for an
+	// api that cannot.
+	statementSpare = time.Second
+	// minConnections is the size of the pool, unless the URL has a pool_max_conns: enough for statements that wait for the disk.
+	minConnections = 10
+)
+
+type serveCmd struct {
+	DatabaseURL      string        `name:"database-url" env:"DATABASE_URL" required:"" placeholder:"URL" help:"Postgres of the host, as postgres://user:password@host/database. A role that may only read is enough; a hot standby will do."`
+	Addr             string        `env:"DAYBOOK_API_ADDR" default:"127.0.0.1:8080" help:"Address to serve on."`
+	MetricsAddr      string        `name:"metrics-addr" env:"DAYBOOK_API_METRICS_ADDR" default:"127.0.0.1:9464" help:"Address to serve Prometheus metrics on, at /metrics."`
+	Source           string        `env:"DAYBOOK_API_SOURCE" default:"rollup" enum:"rollup,source" help:"Where usage is read from: rollup, or source for the host's own tables, which gives the same answers and is slower."`
+	Timeout          time.Duration `env:"DAYBOOK_API_TIMEOUT" help:"Time for a request. Default 2.5s, or 1m with --source=source."`
+	MaxRequests      int           `name:"max-requests" env:"DAYBOOK_API_MAX_REQUESTS" default:"256" help:"Requests that are answered at once; more get 503. One caller may have half of them; more get 429."`
+	CORSOrigins      []string      `name:"cors-origin" env:"DAYBOOK_API_CORS_ORIGINS" placeholder:"ORIGIN" help:"Origin whose pages may call the api, such as https://example.com. May be given more than once. Default none."`
+	AllowWrites      bool          `name:"allow-writes" env:"DAYBOOK_API_ALLOW_WRITES" help:"Serve PATCH and DELETE of runtimes. Needs --write-database-url."`
+	WriteDatabaseURL string        `name:"write-database-url" env:"DAYBOOK_API_WRITE_DATABASE_URL" placeholder:"URL" help:"Postgres of the host with a role that may change runtimes."`
+	JWKSURL          string        `name:"jwks-url" env:"DAYBOOK_JWKS_URL" placeholder:"URL" help:"Where the public keys are that tokens are signed with (RS256, ES256, EdDSA)."`
+	JWTAlgorithms    []string      `name:"jwt-algorithms" env:"DAYBOOK_JWT_ALGORITHMS" placeholder:"ALG" help:"The only algorithms to take. Default all that --jwt-secret and --jwks-url can verify."`
+	JWTLeeway        time.Duration `name:"jwt-leeway" env:"DAYBOOK_JWT_LEEWAY" default:"30s" help:"How far the clocks of who signs tokens may be apart from this one, at most 1m."`
+}
+
+// check returns an error that says what to change.
+func (c *serveCmd) check() error {
+	switch {
+	case c.DatabaseURL == "":
+		return errors.New("DATABASE_URL is empty: set it to the Postgres of the host, or use --database-url")
+	case c.AllowWrites && c.WriteDatabaseURL == "":
+		return errors.New("--allow-writes needs --write-database-url, with a role that may change runtimes")
+	case !c.AllowWrites && c.WriteDatabaseURL != "":
+		return errors.New("--write-database-url is of no use without --allow-writes: give both or neither")
+	case c.Timeout < 0 || (c.Timeout > 0 && c.Timeout < 100*time.Millisecond):
+		return fmt.Errorf("--timeout must be 100ms or more, not %s", c.Timeout)
+	case c.MaxRequests < 1:
+		return fmt.Errorf("--max-requests must be 1 or more, not %d", c.MaxRequests)
+	}
+	for _, origin := range c.CORSOrigins {
+		u, err := url.Parse(origin)
+		if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") || u.Path != "" || u.RawQuery != "" {
+			return fmt.Errorf("--cors-origin must be as https://example.com, without a path, not %q", origin)
+		}
+	}
+	return nil
+}
+
+func (c *serveCmd) timeout() time.Duration {
+	switch {
+	case c.Timeout > 0:
+		return c.Timeout
+	case c.Source == string(httpapi.SourceHost):
+		return httpapi.DefaultSourceTimeout
+	default:
+		return httpapi.DefaultTimeout
+	}
+}
+
+// Run serves until the context of e is done, then lets running requests finish.
+func (c *serveCmd) Run(e *env) error {
+	if err := c.check(); err != nil {
+		return usageError{err}
+	}
+	tokens, err := e.tokens(c.JWKSURL, c.JWTAlgorithms, c.JWTLeeway)
+	if err != nil {
+		return err
+	}
+	pool, err := connect(e.ctx, "DATABASE_URL", c.DatabaseURL, readSettings(c.timeout()))
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	config := httpapi.Config{
+		Pool: pool, Tokens: tokens, Logger: e.logger, Source: httpapi.Source(c.Source), Timeout: c.timeout(),
+		MaxRequests: c.MaxRequests, CORSOrigins: c.CORSOrigins,
+		Ready: func(ctx context.Context) error { return migrations.CheckCurrent(ctx, pool) },
+	}
+	if c.AllowWrites {
+		config.WritePool, err = connect(e.ctx, "DAYBOOK_API_WRITE_DATABASE_URL", c.WriteDatabaseURL, nil)
+		if err != nil {
+			return err
+		}
+		defer config.WritePool.Close()
+	}
+	api, err := httpapi.New(config)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(e.ctx)
+	var servers []func() error
+	for _, l := range []struct {
+		name, addr, flag string
+		handler          http.Handler
+	}{
+		{"api", c.Addr, "--addr or DAYBOOK_API_ADDR", api},
+		{"metrics", c.MetricsAddr, "--metrics-addr or DAYBOOK_API_METRICS_ADDR", api.Metrics()},
+	} {
+		listener, err := net.Listen("tcp", l.addr)
+		if err != nil {
+			return fmt.Errorf("%w; choose another address with %s", err, l.flag)
+		}
+		defer listener.Close() //nolint:errcheck // Serving has closed it, unless it did not begin.
+		servers = append(servers, func() error { return e.serve(ctx, listener, l.handler, c.timeout()) })
+		e.logger.Info("listening", slog.String("server", l.name), slog.String("addr", listener.Addr().String()))
+	}
+	// Nobody is served before all addresses are known to be free.
+	for _, serve := range servers {
+		group.Go(serve)
+	}
+	<-ctx.Done()
+	e.logger.Info("api stopping")
+	return group.Wait()
+}
+
+// readSettings are the settings of connections that read: every transaction is read-only, whatever the role may do, fails rather than
+// overlook what a policy hides, and ends after the request's timeout even if the api cannot end it.
+func readSettings(timeout time.Duration) map[string]string {
+	return map[string]string{
+		"default_transaction_read_only": "on",
+		"row_security":                  "off",
+		"statement_timeout":             strconv.FormatInt((timeout + statementSpare).Milliseconds(), 10),
+	}
+}
+
+// connect makes a pool for the URL that name is the variable of. It connects when it is first used. What the URL sets itself stays.
+func connect(ctx context.Context, name, databaseURL string, params map[string]string) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(databaseURL)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	runtimeParams := config.ConnConfig.RuntimeParams
+	for param, value := range params {
+		if runtimeParams[param] == "" {
+			runtimeParams[param] = value
+		}
+	}
+	if runtimeParams["application_name"] == "" {
+		runtimeParams["application_name"] = "daybook-api"
+	}
+	if config.ConnConfig.ConnectTimeout == 0 {
+		config.ConnConfig.ConnectTimeout = connectTimeout
+	}
+	if !strings.Contains(databaseURL, "pool_max_conns") {
+		config.MaxConns = max(config.MaxConns, minConnections)
+	}
+	return pgxpool.NewWithConfig(ctx, config)
+}
+
+// serve serves until ctx is done, then lets running requests finish. Timeout is the longest that a request takes.
+func (e *env) serve(ctx context.Context, listener net.Listener, handler http.Handler, timeout time.Duration) error {
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: timeout + writeTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeader,
+		ErrorLog:       slog.NewLogLogger(e.logger.Handler(), slog.LevelWarn),
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	if err := server.Shutdown(stop); err != nil {
+		return fmt.Errorf("stop: %w", err)
+	}
+	return nil
+}

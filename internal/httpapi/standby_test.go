@@ -1,0 +1,133 @@
+//go:build cluster
+
+package httpapi_test
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"daybook/internal/demo"
+	"daybook/internal/localpg"
+	"daybook/jobs"
+	"daybook/migrations"
+	"log/slog"
+)
+
+// replica is a host with workers, and a hot standby of it with the API before that.
+type replica struct {
+	*bundle // its pool is the primary's
+	standby *pgxpool.Pool
+}
+
+func setupReplica(t *testing.T) *replica {
+	t.Helper()
+	start := func(config localpg.Config) *localpg.Server {
+		server, err := localpg.Start(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := server.Stop(); err != nil {
+				t.Error(err)
+			}
+		})
+		return server
+	}
+	connect := func(server *localpg.Server) *pgxpool.Pool {
+		pool, err := pgxpool.New(t.Context(), server.URL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(pool.Close)
+		return pool
+	}
+	first := start(localpg.Config{Ephemeral: true})
+	primary := connect(first)
+	if err := demo.CreateHost(t.Context(), primary); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := migrations.Up(t.Context(), primary); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, primary, populateSQL)
+	standby := connect(start(localpg.Config{Ephemeral: true, StandbyOf: first.URL()}))
+	b := serve(t, standby)
+	b.pool = primary
+	return &replica{bundle: b, standby: standby}
+}
+
+// work runs a worker on the primary until the function that it returns is called.
+func (r *replica) work(t *testing.T) (stop func()) {
+	t.Helper()
+	fleet, err := jobs.New(jobs.Config{Pool: r.pool, Logger: slog.New(slog.DiscardHandler), Tick: 100 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := fleet.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := fleet.Stop(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// awaitLag asks until the answer says a lag that is good.
+func (r *replica) awaitLag(t *testing.T, path string, good func(seconds float64) bool) answer {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	header := http.Header{"Authorization": {"Bearer " + token(t, owner)}}
+	for {
+		a, err := r.send(ctx, http.MethodGet, path, header)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.require(t, http.StatusOK)
+		if seconds, err := strconv.ParseFloat(a.header.Get("Daybook-Lag-Seconds"), 64); err == nil && good(seconds) {
+			return a
+		}
+	}
+}
+
+// A standby serves everything, and its lag is that of what it shows: of the queue, or of itself when that is older.
+func TestStandby(t *testing.T) {
+	t.Parallel()
+	r := setupReplica(t)
+	stop := r.work(t)
+	runtime := r.addRuntime(t, "Asia/Tokyo")
+	r.addUsage(t, runtime, "", "now()", "p", "first", [4]int64{1, 1, 1, 1})
+	path := usagePath(runtime, "")
+	a := r.awaitLag(t, path, func(seconds float64) bool { return seconds < 3 })
+	for len(rowsOf(t, a)) == 0 {
+		a = r.awaitLag(t, path, func(seconds float64) bool { return seconds < 3 })
+	}
+	for _, pattern := range append([]string{"/api/runtimes", "/api/runtimes/{runtimeId}"}, usagePatterns...) {
+		r.get(t, owner, pathOf(pattern, runtime)).require(t, http.StatusOK)
+	}
+	r.get(t, "", "/readyz").require(t, http.StatusOK)
+
+	// It does not replay: what it shows grows old, though the queue that it shows is empty.
+	exec(t, r.standby, `SELECT pg_wal_replay_pause()`)
+	r.addUsage(t, runtime, "", "now()", "p", "second", [4]int64{1, 1, 1, 1})
+	a = r.awaitLag(t, path, func(seconds float64) bool { return seconds > 4 })
+	if n := len(rowsOf(t, a)); n != 1 {
+		t.Errorf("%d rows, want the one from before", n)
+	}
+	exec(t, r.standby, `SELECT pg_wal_replay_resume()`)
+	a = r.awaitLag(t, path, func(seconds float64) bool { return seconds < 3 })
+	if n := len(rowsOf(t, a)); n != 2 {
+		t.Errorf("%d rows, want both", n)
+	}
+
+	// Without workers, changes wait in the queue, which the standby shows.
+	stop()
+	r.addUsage(t, runtime, "", "now()", "p", "third", [4]int64{1, 1, 1, 1})
+	r.awaitLag(t, path, func(seconds float64) bool { return seconds > 2 })
+}
