@@ -29,6 +29,7 @@ import (
 const (
 	queueDrain   = "drain"
 	queueRebuild = "rebuild"
+	queueVerify  = "verify"
 )
 
 const (
@@ -43,8 +44,9 @@ const (
 	rebuildRetry = 5 * time.Second
 	// maxRebuilds bounds the rebuild jobs of one tick.
 	maxRebuilds = 100
-	// outdatedEvery is the number of ticks between two searches for buckets in a zone that is no longer the host's.
-	outdatedEvery = 15
+	// searchEvery is the number of ticks between two searches for buckets in a zone that is no longer the host's, and for a
+	// verification that is due.
+	searchEvery = 15
 	// tickTimeout ends a tick that hangs, on a worker that stands still between the insert of the same jobs and its commit, say.
 	tickTimeout = 3 * time.Second
 	// searchTimeout ends a search for outdated buckets that waits for a lock on the host's table. The next one finds them.
@@ -65,13 +67,15 @@ type Config struct {
 	DrainWorkers int
 	// RebuildWorkers is the number of runtimes that this process rebuilds at once. Default 2.
 	RebuildWorkers int
+	// VerifyPeriod is the time in which the workers together verify everything once. Default 24 h.
+	VerifyPeriod time.Duration
 }
 
-// Connections is the size of the pool that the configuration needs: one for each job that may run, and some for River's
+// Connections is the size of the pool that the configuration needs: one for each job that may run, one of them a verification, and some for River's
 // listener, its completer and fetchers, and the tick.
 func (c Config) Connections() int32 {
 	c = c.withDefaults()
-	return int32(c.DrainWorkers + c.RebuildWorkers + 6) //nolint:gosec // Small numbers.
+	return int32(c.DrainWorkers + c.RebuildWorkers + 7) //nolint:gosec // Small numbers.
 }
 
 func (c Config) withDefaults() Config {
@@ -83,6 +87,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.RebuildWorkers <= 0 {
 		c.RebuildWorkers = 2
+	}
+	if c.VerifyPeriod <= 0 {
+		c.VerifyPeriod = 24 * time.Hour
 	}
 	return c
 }
@@ -109,6 +116,7 @@ func New(config Config) (*Fleet, error) {
 	river.AddWorker(workers, &drainWorker{fleet: f})
 	river.AddWorker(workers, &expandWorker{fleet: f})
 	river.AddWorker(workers, &rebuildWorker{fleet: f})
+	river.AddWorker(workers, &verifyWorker{fleet: f})
 	client, err := river.NewClient(riverpgxv5.New(config.Pool), &river.Config{
 		Schema:  migrations.Schema,
 		Logger:  slog.New(riverHandler{config.Logger.Handler()}),
@@ -116,6 +124,7 @@ func New(config Config) (*Fleet, error) {
 		Queues: map[string]river.QueueConfig{
 			queueDrain:   {MaxWorkers: f.config.DrainWorkers},
 			queueRebuild: {MaxWorkers: f.config.RebuildWorkers},
+			queueVerify:  {MaxWorkers: 1},
 		},
 		// Every tick adds rows; none is of use for long.
 		CompletedJobRetentionPeriod: time.Minute,
@@ -155,7 +164,7 @@ func (f *Fleet) tickUntilStopped() {
 	ticker := time.NewTicker(f.config.Tick)
 	defer ticker.Stop()
 	for n := 0; ; n++ {
-		if err := f.tick(f.stopping, n%outdatedEvery == 0); err != nil && f.stopping.Err() == nil {
+		if err := f.tick(f.stopping, n%searchEvery == 0); err != nil && f.stopping.Err() == nil {
 			f.config.Logger.Error("tick failed; trying again", slog.Any("error", err))
 		}
 		select {
@@ -168,7 +177,7 @@ func (f *Fleet) tickUntilStopped() {
 
 // tick looks at what there is to do and inserts a job for each piece of it. Drains come first: they must not wait for anything
 // that waits for a table of the host.
-func (f *Fleet) tick(ctx context.Context, searchOutdated bool) error {
+func (f *Fleet) tick(ctx context.Context, search bool) error {
 	ctx, cancel := context.WithTimeout(ctx, tickTimeout)
 	defer cancel()
 	q := queries.New(f.config.Pool)
@@ -194,6 +203,9 @@ func (f *Fleet) tick(ctx context.Context, searchOutdated bool) error {
 			Args: RebuildArgs{RuntimeID: r.RuntimeID.String(), Revision: r.Revision, Attempt: r.Attempt},
 		})
 	}
+	if search {
+		jobs = append(jobs, river.InsertManyParams{Args: VerifyArgs{Minute: scopes.Tick / int64(verifyEvery.Seconds())}})
+	}
 	if len(jobs) > 0 {
 		if _, err := f.client.InsertMany(ctx, jobs); err != nil {
 			return fmt.Errorf("insert jobs: %w", err)
@@ -202,7 +214,7 @@ func (f *Fleet) tick(ctx context.Context, searchOutdated bool) error {
 	if err := q.BeatHeart(ctx, f.client.ID()); err != nil {
 		return fmt.Errorf("beat heart: %w", err)
 	}
-	if searchOutdated {
+	if search {
 		if err := q.DeleteOldHeartbeats(ctx); err != nil {
 			return fmt.Errorf("delete old heartbeats: %w", err)
 		}

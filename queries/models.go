@@ -209,6 +209,14 @@ type DaybookUsageContribution struct {
 	CountsInHour     bool
 }
 
+// The last verification of each unit: a runtime, or with the nil UUID all that has no runtime, which is tasks without one and the rollups of workspaces.
+type DaybookVerification struct {
+	Unit       pgtype.UUID
+	VerifiedAt pgtype.Timestamptz
+	// The number of differences by table; empty if there were none.
+	Differences []byte
+}
+
 // When each worker process last looked at the queue. On a replica it tells how old the replica is.
 type DaybookWorkerHeartbeat struct {
 	WorkerID string

@@ -30,3 +30,21 @@ SELECT (SELECT count(*) FROM (SELECT FROM daybook.task_usage_daily_dirty LIMIT @
     coalesce((SELECT extract(epoch FROM clock_timestamp() - min(requested_at)) FROM daybook.runtime_rebuild), 0)::float8 AS oldest_rebuild_seconds,
     (SELECT count(*) FROM daybook.task_usage_daily_quarantine) AS quarantined,
     (SELECT count(*) FROM daybook.runtime_rollup WHERE timezone <> host_timezone) AS rejected_zones;
+
+-- name: GetVerified :one
+-- runtimes: how many have been verified. complete: everything that is counted has been; then oldest_seconds is the age of the
+-- last full pass.
+SELECT (SELECT count(*) FROM daybook.verification v WHERE v.unit <> '00000000-0000-0000-0000-000000000000') AS runtimes,
+    (EXISTS (SELECT FROM daybook.verification v WHERE v.unit = '00000000-0000-0000-0000-000000000000')
+        AND NOT EXISTS (
+            SELECT FROM daybook.runtime_rollup r
+            WHERE NOT EXISTS (SELECT FROM daybook.verification v WHERE v.unit = r.runtime_id)))::boolean AS complete,
+    coalesce((SELECT extract(epoch FROM clock_timestamp() - min(v.verified_at)) FROM daybook.verification v), 0)::float8 AS oldest_seconds;
+
+-- name: ListDrift :many
+-- Differences that the last verifications found, by table.
+SELECT d.key::text AS rollup, sum(d.value::bigint)::bigint AS differences
+FROM daybook.verification v
+CROSS JOIN LATERAL jsonb_each_text(v.differences) AS d (key, value)
+GROUP BY d.key
+ORDER BY d.key;

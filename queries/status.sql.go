@@ -83,3 +83,61 @@ func (q *Queries) GetStatus(ctx context.Context, maxCount int32) (GetStatusRow, 
 	)
 	return i, err
 }
+
+const getVerified = `-- name: GetVerified :one
+SELECT (SELECT count(*) FROM daybook.verification v WHERE v.unit <> '00000000-0000-0000-0000-000000000000') AS runtimes,
+    (EXISTS (SELECT FROM daybook.verification v WHERE v.unit = '00000000-0000-0000-0000-000000000000')
+        AND NOT EXISTS (
+            SELECT FROM daybook.runtime_rollup r
+            WHERE NOT EXISTS (SELECT FROM daybook.verification v WHERE v.unit = r.runtime_id)))::boolean AS complete,
+    coalesce((SELECT extract(epoch FROM clock_timestamp() - min(v.verified_at)) FROM daybook.verification v), 0)::float8 AS oldest_seconds
+`
+
+type GetVerifiedRow struct {
+	Runtimes      int64
+	Complete      bool
+	OldestSeconds float64
+}
+
+// runtimes: how many have been verified. complete: everything that is counted has been; then oldest_seconds is the age of the
+// last full pass.
+func (q *Queries) GetVerified(ctx context.Context) (GetVerifiedRow, error) {
+	row := q.db.QueryRow(ctx, getVerified)
+	var i GetVerifiedRow
+	err := row.Scan(&i.Runtimes, &i.Complete, &i.OldestSeconds)
+	return i, err
+}
+
+const listDrift = `-- name: ListDrift :many
+SELECT d.key::text AS rollup, sum(d.value::bigint)::bigint AS differences
+FROM daybook.verification v
+CROSS JOIN LATERAL jsonb_each_text(v.differences) AS d (key, value)
+GROUP BY d.key
+ORDER BY d.key
+`
+
+type ListDriftRow struct {
+	Rollup      string
+	Differences int64
+}
+
+// Differences that the last verifications found, by table.
+func (q *Queries) ListDrift(ctx context.Context) ([]ListDriftRow, error) {
+	rows, err := q.db.Query(ctx, listDrift)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListDriftRow
+	for rows.Next() {
+		var i ListDriftRow
+		if err := rows.Scan(&i.Rollup, &i.Differences); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}

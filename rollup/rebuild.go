@@ -78,6 +78,10 @@ func rebuild(ctx context.Context, q *queries.Queries, runtime pgtype.UUID) (Rebu
 			return result, fmt.Errorf("look for facts: %w", err)
 		}
 		if !counted {
+			// Buckets that are left were put there by hand.
+			if err := deleteBuckets(ctx, q, runtime); err != nil {
+				return result, err
+			}
 			if err := q.DeleteRuntimeRollup(ctx, runtime); err != nil {
 				return result, fmt.Errorf("delete runtime rollup: %w", err)
 			}
@@ -95,19 +99,34 @@ func rebuild(ctx context.Context, q *queries.Queries, runtime pgtype.UUID) (Rebu
 	return result, nil
 }
 
+// A step is a statement about one runtime or workspace.
+type step struct {
+	name string
+	do   func(context.Context, pgtype.UUID) error
+}
+
 func replaceBuckets(ctx context.Context, q *queries.Queries, runtime pgtype.UUID) error {
-	for _, step := range []struct {
-		name string
-		do   func(context.Context, pgtype.UUID) error
-	}{
+	if err := deleteBuckets(ctx, q, runtime); err != nil {
+		return err
+	}
+	return runSteps(ctx, runtime, []step{
+		{"insert buckets of usage", q.InsertUsageBuckets},
+		{"insert task_activity_by_hour", q.InsertActivityByHour},
+	})
+}
+
+func deleteBuckets(ctx context.Context, q *queries.Queries, runtime pgtype.UUID) error {
+	return runSteps(ctx, runtime, []step{
 		{"delete task_usage_daily", q.DeleteUsageDaily},
 		{"delete task_usage_daily_by_agent", q.DeleteUsageByAgent},
 		{"delete task_usage_daily_by_hour", q.DeleteUsageByHour},
 		{"delete task_activity_by_hour", q.DeleteActivityByHour},
-		{"insert buckets of usage", q.InsertUsageBuckets},
-		{"insert task_activity_by_hour", q.InsertActivityByHour},
-	} {
-		if err := step.do(ctx, runtime); err != nil {
+	})
+}
+
+func runSteps(ctx context.Context, id pgtype.UUID, steps []step) error {
+	for _, step := range steps {
+		if err := step.do(ctx, id); err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)
 		}
 	}

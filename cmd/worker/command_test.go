@@ -50,6 +50,7 @@ func TestInstallationFromNothing(t *testing.T) {
 		want string // in stdout, or in stderr if code is not 0
 	}{
 		{[]string{"status"}, 1, "run: worker migrate up"},
+		{[]string{"verify"}, 2, "run: worker migrate up"},
 		{[]string{"run"}, 1, "run: worker migrate up"},
 		{[]string{"migrate", "status"}, 1, "run: worker migrate up"},
 		{[]string{"migrate", "down"}, 0, "removed"},
@@ -60,6 +61,10 @@ func TestInstallationFromNothing(t *testing.T) {
 		{[]string{"backfill"}, 0, "backfill complete: 3000 tasks"},
 		{[]string{"backfill", "--if-needed"}, 0, "nothing to do"},
 		{[]string{"status"}, 0, "complete since"},
+		{[]string{"verify"}, 0, "no differences: 12 runtimes"},
+		{[]string{"status"}, 0, "no differences"},
+		{[]string{"verify", "--runtime", "x"}, 1, `"x" is not a runtime id`},
+		{[]string{"verify", "--workspace", "x"}, 1, `"x" is not a workspace id`},
 		{[]string{"rebuild", "--all"}, 0, "asked for a rebuild of"},
 		{[]string{"rebuild"}, 1, "name the runtimes to rebuild"},
 		{[]string{"rebuild", "x"}, 1, `"x" is not a runtime id`},
@@ -84,6 +89,47 @@ func TestInstallationFromNothing(t *testing.T) {
 	}
 }
 
+func TestVerify(t *testing.T) {
+	t.Parallel()
+	pool := testdb.New(t)
+	if err := demo.Fill(t.Context(), pool, demo.Size{Tasks: 300, Days: 5}); err != nil {
+		t.Fatal(err)
+	}
+	if code, stdout, stderr := command(t, pool, "backfill"); code != 0 {
+		t.Fatalf("code %d: %s%s", code, stdout, stderr)
+	}
+	_, err := pool.Exec(t.Context(), `DELETE FROM daybook.task_usage_daily WHERE (runtime_id, bucket_date) = (
+		SELECT runtime_id, bucket_date FROM daybook.task_usage_daily ORDER BY 1, 2 LIMIT 1)`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		args []string
+		code int
+		want []string
+	}{
+		{[]string{"verify"}, 1, []string{"task_usage_daily: expected {", ", found nothing\n", "the rollups differ from the source; run worker verify --repair"}},
+		{[]string{"status"}, 0, []string{"DIFFERENCES in task_usage_daily; run worker verify --repair"}},
+		{[]string{"verify", "--repair"}, 0, []string{"found nothing", "made the buckets of 1 runtimes and 0 workspaces again", "no differences: 12 runtimes"}},
+		{[]string{"verify"}, 0, []string{"no differences: 12 runtimes"}},
+		{[]string{"status"}, 0, []string{"everything in the last", "no differences"}},
+	} {
+		code, stdout, stderr := command(t, pool, step.args...)
+		for _, want := range step.want {
+			if code != step.code || !strings.Contains(stdout+stderr, want) {
+				t.Errorf("worker %s: code %d, want %d with %q\nstdout: %s\nstderr: %s", strings.Join(step.args, " "), code, step.code, want, stdout, stderr)
+			}
+		}
+	}
+	// The queue cannot be told apart from what is wrong until a TRUNCATE is expanded.
+	if _, err := pool.Exec(t.Context(), `TRUNCATE public.task_usage`); err != nil {
+		t.Fatal(err)
+	}
+	if code, stdout, stderr := command(t, pool, "verify"); code != 2 || !strings.Contains(stderr, "no telling") {
+		t.Errorf("after a TRUNCATE: code %d, %s%s", code, stdout, stderr)
+	}
+}
+
 func TestBadUsage(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -96,6 +142,8 @@ func TestBadUsage(t *testing.T) {
 		{[]string{"bogus"}, 2, "unexpected argument bogus"},
 		{[]string{"run", "--tick", "0s"}, 2, "--tick must be from 100ms to 1m"},
 		{[]string{"run", "--drain-workers", "0"}, 2, "from 1 to 64"},
+		{[]string{"run", "--verify-period", "1s"}, 2, "--verify-period must be 1m or more"},
+		{[]string{"verify", "--help"}, 0, "--repair"},
 		{[]string{"status", "--database-url", "postgres://u:secret@127.0.0.1:port/x"}, 2, "DATABASE_URL"},
 		{[]string{"status", "--database-url", ""}, 2, "DATABASE_URL is empty"},
 	} {

@@ -33,6 +33,7 @@ type cli struct {
 	Detach   detachCmd   `cmd:"" help:"Take the triggers off; from then on changes are not counted."`
 	Backfill backfillCmd `cmd:"" help:"Count everything that the host already has. Stop it and start it as you like."`
 	Rebuild  rebuildCmd  `cmd:"" help:"Ask for a rebuild of runtimes; running workers do it."`
+	Verify   verifyCmd   `cmd:"" help:"Compare the rollups with the source; exit with 1 if they differ, with 2 if there is no telling."`
 	Status   statusCmd   `cmd:"" help:"Show lag, queue, rebuilds and coverage."`
 }
 
@@ -90,6 +91,9 @@ func run(ctx context.Context, args []string, stdout *os.File, stderr io.Writer) 
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
 		fmt.Fprintln(stderr, "worker: stopped")
 		return 130
+	case errors.Is(err, errCannotTell):
+		fmt.Fprintf(stderr, "worker: %v\n", err)
+		return 2
 	default:
 		fmt.Fprintf(stderr, "worker: %v\n", err)
 		return 1

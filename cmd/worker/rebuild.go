@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/jackc/pgx/v5/pgtype"
-
 	"daybook/migrations"
 	"daybook/queries"
 )
@@ -20,11 +18,9 @@ func (c *rebuildCmd) Run(e *env) error {
 	if c.All == (len(c.Runtimes) > 0) {
 		return errors.New("name the runtimes to rebuild, or --all")
 	}
-	ids := make([]pgtype.UUID, len(c.Runtimes))
-	for i, s := range c.Runtimes {
-		if err := ids[i].Scan(s); err != nil {
-			return fmt.Errorf("%q is not a runtime id: give a UUID such as 0190163d-8694-739b-aea5-966c26f8ad91", s)
-		}
+	ids, err := parseIDs("runtime", c.Runtimes)
+	if err != nil {
+		return err
 	}
 	if err := migrations.CheckCurrent(e.ctx, e.pool); err != nil {
 		return err

@@ -17,12 +17,16 @@ type runCmd struct {
 	Tick           time.Duration `env:"DAYBOOK_WORKER_TICK" default:"1s" help:"Time between two looks at the queue."`
 	DrainWorkers   int           `name:"drain-workers" env:"DAYBOOK_WORKER_DRAINS" default:"4" help:"Shards that this process drains at once."`
 	RebuildWorkers int           `name:"rebuild-workers" env:"DAYBOOK_WORKER_REBUILDS" default:"2" help:"Runtimes that this process rebuilds at once."`
+	VerifyPeriod   time.Duration `name:"verify-period" env:"DAYBOOK_WORKER_VERIFY_PERIOD" default:"24h" help:"Time in which the workers together compare everything with the source once, and repair what differs."`
 }
 
 // Validate is called by kong.
 func (c *runCmd) Validate() error {
 	if c.Tick < 100*time.Millisecond || c.Tick > time.Minute {
 		return fmt.Errorf("--tick must be from 100ms to 1m, not %s", c.Tick)
+	}
+	if c.VerifyPeriod < time.Minute {
+		return fmt.Errorf("--verify-period must be 1m or more, not %s", c.VerifyPeriod)
 	}
 	if c.DrainWorkers < 1 || c.DrainWorkers > 64 || c.RebuildWorkers < 1 || c.RebuildWorkers > 64 {
 		return fmt.Errorf("--drain-workers and --rebuild-workers must be from 1 to 64")
@@ -41,6 +45,7 @@ func (c *runCmd) Run(e *env) error {
 	}
 	fleet, err := jobs.New(jobs.Config{
 		Pool: e.pool, Logger: e.logger, Tick: c.Tick, DrainWorkers: c.DrainWorkers, RebuildWorkers: c.RebuildWorkers,
+		VerifyPeriod: c.VerifyPeriod,
 	})
 	if err != nil {
 		return err

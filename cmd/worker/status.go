@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"text/tabwriter"
+	"time"
 
 	"daybook/migrations"
 	"daybook/queries"
@@ -31,6 +32,14 @@ func (statusCmd) Run(e *env) error {
 	if err != nil {
 		return fmt.Errorf("get coverage: %w", err)
 	}
+	verified, err := q.GetVerified(e.ctx)
+	if err != nil {
+		return fmt.Errorf("get verified: %w", err)
+	}
+	drift, err := q.ListDrift(e.ctx)
+	if err != nil {
+		return fmt.Errorf("list drift: %w", err)
+	}
 	table := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(table, "lag\t%.1f s\n", lag.Seconds)
 	fmt.Fprintf(table, "dirty entries\t%s\n", atMost(status.DirtyEntries))
@@ -39,6 +48,7 @@ func (statusCmd) Run(e *env) error {
 	fmt.Fprintf(table, "zones unknown to Postgres\t%d (counted in UTC)\n", status.RejectedZones)
 	fmt.Fprintf(table, "triggers\t%s\n", triggers(coverage))
 	fmt.Fprintf(table, "backfill\t%s\n", backfill(coverage))
+	fmt.Fprintf(table, "verified\t%s\n", verification(verified, drift))
 	return table.Flush()
 }
 
@@ -65,4 +75,18 @@ func backfill(c queries.GetCoverageRow) string {
 	default:
 		return "NEEDED: what the host had before the triggers were on is not counted; run worker backfill"
 	}
+}
+
+func verification(v queries.GetVerifiedRow, drift []queries.ListDriftRow) string {
+	said := fmt.Sprintf("%d runtimes, not everything yet", v.Runtimes)
+	if v.Complete {
+		said = fmt.Sprintf("everything in the last %s", (time.Duration(v.OldestSeconds) * time.Second).Round(time.Second))
+	}
+	if len(drift) == 0 {
+		return said + "; no differences"
+	}
+	for _, d := range drift {
+		said += fmt.Sprintf("; %d DIFFERENCES in %s", d.Differences, d.Rollup)
+	}
+	return said + "; run worker verify --repair"
 }

@@ -42,7 +42,19 @@ var (
 		"1 if every trigger is on the host's tables, else 0: changes are not counted.", nil, nil)
 	descBackfilled = prometheus.NewDesc("daybook_backfill_complete",
 		"1 if a backfill has been completed since the triggers were put on, else 0: old usage is missing.", nil, nil)
+	descDrift = prometheus.NewDesc("daybook_drift_differences",
+		"Differences from the source that the last verifications found, by table.", []string{"table"}, nil)
+	descVerified = prometheus.NewDesc("daybook_verified_runtimes",
+		"Runtimes that have been verified.", nil, nil)
+	descVerifiedAge = prometheus.NewDesc("daybook_verify_pass_age_seconds",
+		"Age of the last pass of verifications over everything. Absent before the first one is complete.", nil, nil)
 )
+
+// driftTables are the tables in which a verification finds differences.
+var driftTables = []string{
+	"runtime_rollup", "task_activity_by_hour", "task_fact", "task_usage_daily", "task_usage_daily_by_agent", "task_usage_daily_by_hour",
+	"task_usage_fact", "workspace_run_time_daily", "workspace_usage_daily",
+}
 
 // RollupCollector reads the state of the rollups from the database at each scrape, so that workers that are dead cannot hide it.
 // It says so when the database cannot be asked, rather than repeat an old value.
@@ -60,6 +72,7 @@ func NewRollupCollector(pool *pgxpool.Pool, logger *slog.Logger) *RollupCollecto
 func (c *RollupCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descUp, descLag, descEntries, descRebuilds, descOldestRebuild, descQuarantined, descRejectedZones, descAttached, descBackfilled,
+		descDrift, descVerified, descVerifiedAge,
 	} {
 		ch <- d
 	}
@@ -80,6 +93,14 @@ func (c *RollupCollector) Collect(ch chan<- prometheus.Metric) {
 	if err == nil {
 		coverage, err = q.GetCoverage(ctx)
 	}
+	var verified queries.GetVerifiedRow
+	if err == nil {
+		verified, err = q.GetVerified(ctx)
+	}
+	var drift []queries.ListDriftRow
+	if err == nil {
+		drift, err = q.ListDrift(ctx)
+	}
 	if err != nil {
 		c.logger.Error("scrape of the rollups failed", slog.Any("error", err))
 		send(descUp, 0)
@@ -96,6 +117,17 @@ func (c *RollupCollector) Collect(ch chan<- prometheus.Metric) {
 	send(descRejectedZones, float64(status.RejectedZones))
 	send(descAttached, gauge(coverage.Attached))
 	send(descBackfilled, gauge(coverage.Complete))
+	send(descVerified, float64(verified.Runtimes))
+	if verified.Complete {
+		send(descVerifiedAge, verified.OldestSeconds)
+	}
+	differences := make(map[string]int64)
+	for _, d := range drift {
+		differences[d.Rollup] = d.Differences
+	}
+	for _, table := range driftTables {
+		ch <- prometheus.MustNewConstMetric(descDrift, prometheus.GaugeValue, float64(differences[table]), table)
+	}
 }
 
 func gauge(b bool) float64 {

@@ -35,6 +35,17 @@ daybook_backfill_complete 0
 # HELP daybook_dirty_entries Changes waiting to be counted. Counted up to 10000.
 # TYPE daybook_dirty_entries gauge
 daybook_dirty_entries 0
+# HELP daybook_drift_differences Differences from the source that the last verifications found, by table.
+# TYPE daybook_drift_differences gauge
+daybook_drift_differences{table="runtime_rollup"} 0
+daybook_drift_differences{table="task_activity_by_hour"} 0
+daybook_drift_differences{table="task_fact"} 0
+daybook_drift_differences{table="task_usage_daily"} 0
+daybook_drift_differences{table="task_usage_daily_by_agent"} 0
+daybook_drift_differences{table="task_usage_daily_by_hour"} 0
+daybook_drift_differences{table="task_usage_fact"} 0
+daybook_drift_differences{table="workspace_run_time_daily"} 0
+daybook_drift_differences{table="workspace_usage_daily"} 0
 # HELP daybook_quarantined_tasks Tasks that cannot be counted as they are.
 # TYPE daybook_quarantined_tasks gauge
 daybook_quarantined_tasks 0
@@ -53,6 +64,9 @@ daybook_rollup_up 1
 # HELP daybook_triggers_attached 1 if every trigger is on the host's tables, else 0: changes are not counted.
 # TYPE daybook_triggers_attached gauge
 daybook_triggers_attached 1
+# HELP daybook_verified_runtimes Runtimes that have been verified.
+# TYPE daybook_verified_runtimes gauge
+daybook_verified_runtimes 0
 # HELP daybook_zones_rejected Runtimes whose time zone Postgres does not know; they count in UTC.
 # TYPE daybook_zones_rejected gauge
 daybook_zones_rejected 0

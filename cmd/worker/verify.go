@@ -1,0 +1,115 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+	"golang.org/x/term"
+
+	"daybook/migrations"
+	"daybook/rollup"
+)
+
+// errDifferent makes the command exit with 1, errCannotTell with 2.
+var (
+	errDifferent  = errors.New("the rollups differ from the source; run worker verify --repair")
+	errCannotTell = errors.New("there is no telling whether the rollups are right")
+)
+
+type verifyCmd struct {
+	Runtimes   []string `name:"runtime" placeholder:"UUID" help:"Only this runtime. May be given more than once."`
+	Workspaces []string `name:"workspace" placeholder:"UUID" help:"Only this workspace with its runtimes. May be given more than once."`
+	Repair     bool     `help:"Count again what differs, and verify again."`
+}
+
+// Run compares everything, or what is named, and prints each difference.
+func (c *verifyCmd) Run(e *env) error {
+	runtimes, err := parseIDs("runtime", c.Runtimes)
+	if err != nil {
+		return err
+	}
+	workspaces, err := parseIDs("workspace", c.Workspaces)
+	if err != nil {
+		return err
+	}
+	if err := migrations.CheckCurrent(e.ctx, e.pool); err != nil {
+		return fmt.Errorf("%w: %w", errCannotTell, err)
+	}
+	start := time.Now()
+	v := rollup.Verification{
+		Runtimes: runtimes, Workspaces: workspaces, Progress: e.verifyProgress(),
+		Difference: func(d rollup.Difference) {
+			fmt.Fprintf(e.stdout, "%s: expected %s, found %s\n", d.Rollup, orNothing(d.Expected), orNothing(d.Found))
+		},
+	}
+	if !c.Repair {
+		result, err := rollup.Verify(e.ctx, e.pool, v)
+		return e.sayVerified(start, result, err)
+	}
+	result, err := rollup.VerifyAndRepair(e.ctx, e.pool, v)
+	if result.Tasks+result.Runtimes+result.Workspaces > 0 {
+		fmt.Fprintf(e.stdout, "counted %d tasks again, made the buckets of %d runtimes and %d workspaces again\n",
+			result.Tasks, result.Runtimes, result.Workspaces)
+	}
+	return e.sayVerified(start, result.Left, err)
+}
+
+// sayVerified prints what the last verification found.
+func (e *env) sayVerified(start time.Time, result rollup.VerifyResult, err error) error {
+	if err != nil {
+		if e.ctx.Err() != nil {
+			return err // Stopped.
+		}
+		return fmt.Errorf("%w: %w", errCannotTell, err)
+	}
+	for _, table := range slices.Sorted(maps.Keys(result.Differences)) {
+		fmt.Fprintf(e.stdout, "%s: %d differences\n", table, result.Differences[table])
+	}
+	if len(result.Differences) > 0 {
+		return errDifferent
+	}
+	fmt.Fprintf(e.stdout, "no differences: %d runtimes in %s\n", result.Runtimes, time.Since(start).Round(time.Millisecond))
+	return nil
+}
+
+// verifyProgress says how far a verification is, every few seconds or, on a terminal, all the time on one line.
+func (e *env) verifyProgress() func(done, total int) {
+	const every = 5 * time.Second
+	last := time.Now()
+	if term.IsTerminal(int(e.stdout.Fd())) {
+		return func(done, total int) {
+			fmt.Fprintf(e.stdout, "\rverify: %d of %d runtimes", done, total)
+			if done == total {
+				fmt.Fprintln(e.stdout)
+			}
+		}
+	}
+	return func(done, total int) {
+		if time.Since(last) >= every {
+			last = time.Now()
+			fmt.Fprintf(e.stdout, "verify: %d of %d runtimes\n", done, total)
+		}
+	}
+}
+
+func orNothing(row []byte) string {
+	if row == nil {
+		return "nothing"
+	}
+	return string(row)
+}
+
+// parseIDs takes the values of a flag that names runtimes or workspaces.
+func parseIDs(what string, values []string) ([]pgtype.UUID, error) {
+	ids := make([]pgtype.UUID, len(values))
+	for i, s := range values {
+		if err := ids[i].Scan(s); err != nil {
+			return nil, fmt.Errorf("%q is not a %s id: give a UUID such as 0190163d-8694-739b-aea5-966c26f8ad91", s, what)
+		}
+	}
+	return ids, nil
+}

@@ -1,0 +1,308 @@
+-- The statements of one verification, in one snapshot (REPEATABLE READ). They compare and write nothing.
+--
+-- A difference is one row: what must be there, what is there, and either is null if there should be nothing or is nothing.
+
+-- name: PrepareVerify :exec
+-- Plans must fit the runtimes in hand, and a policy that hides rows must be an error and not a difference.
+SELECT set_config('idle_in_transaction_session_timeout', @idle_timeout::text, true),
+    set_config('lock_timeout', @lock_timeout::text, true),
+    set_config('statement_timeout', '0', true),
+    set_config('row_security', 'off', true),
+    set_config('work_mem', @work_mem::text, true),
+    set_config('plan_cache_mode', 'force_custom_plan', true),
+    set_config('client_connection_check_interval', '1s', true);
+
+-- name: ListCountedRuntimes :many
+-- Every runtime that the host or a rollup knows, in order. The tables of Daybook are long, so their runtimes are found by one index
+-- probe each.
+WITH RECURSIVE usage_fact AS (
+    (SELECT f.runtime_id FROM daybook.task_usage_fact f WHERE f.runtime_id IS NOT NULL ORDER BY f.runtime_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT f.runtime_id FROM daybook.task_usage_fact f WHERE f.runtime_id > n.runtime_id ORDER BY f.runtime_id LIMIT 1)
+    FROM usage_fact n WHERE n.runtime_id IS NOT NULL
+), fact AS (
+    (SELECT f.runtime_id FROM daybook.task_fact f WHERE f.runtime_id IS NOT NULL ORDER BY f.runtime_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT f.runtime_id FROM daybook.task_fact f WHERE f.runtime_id > n.runtime_id ORDER BY f.runtime_id LIMIT 1)
+    FROM fact n WHERE n.runtime_id IS NOT NULL
+), daily AS (
+    (SELECT b.runtime_id FROM daybook.task_usage_daily b ORDER BY b.runtime_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT b.runtime_id FROM daybook.task_usage_daily b WHERE b.runtime_id > n.runtime_id ORDER BY b.runtime_id LIMIT 1)
+    FROM daily n WHERE n.runtime_id IS NOT NULL
+), by_agent AS (
+    (SELECT b.runtime_id FROM daybook.task_usage_daily_by_agent b ORDER BY b.runtime_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT b.runtime_id FROM daybook.task_usage_daily_by_agent b WHERE b.runtime_id > n.runtime_id ORDER BY b.runtime_id LIMIT 1)
+    FROM by_agent n WHERE n.runtime_id IS NOT NULL
+), by_hour AS (
+    (SELECT b.runtime_id FROM daybook.task_usage_daily_by_hour b ORDER BY b.runtime_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT b.runtime_id FROM daybook.task_usage_daily_by_hour b WHERE b.runtime_id > n.runtime_id ORDER BY b.runtime_id LIMIT 1)
+    FROM by_hour n WHERE n.runtime_id IS NOT NULL
+)
+SELECT known.runtime_id::uuid AS runtime_id
+FROM (
+    SELECT h.id AS runtime_id FROM public.agent_runtime h
+    UNION SELECT r.runtime_id FROM daybook.runtime_rollup r
+    UNION SELECT b.runtime_id FROM daybook.task_activity_by_hour b
+    UNION SELECT runtime_id FROM usage_fact
+    UNION SELECT runtime_id FROM fact
+    UNION SELECT runtime_id FROM daily
+    UNION SELECT runtime_id FROM by_agent
+    UNION SELECT runtime_id FROM by_hour
+) known
+WHERE known.runtime_id IS NOT NULL
+ORDER BY known.runtime_id;
+
+-- name: ListRuntimesOfWorkspace :many
+SELECT h.id FROM public.agent_runtime h WHERE h.workspace_id = @workspace_id ORDER BY h.id;
+
+-- name: IsAllDirty :one
+-- After a TRUNCATE, until it is expanded, there is no telling which facts are waiting to be corrected.
+SELECT EXISTS (SELECT FROM daybook.dirty_scope WHERE kind = 'all') AS all_dirty;
+
+-- name: CompareFacts :many
+-- The ledger and the source, for tasks of the runtimes, and of no runtime if asked for. Left out are tasks that wait to be counted, and
+-- those in quarantine, whose last good facts stay.
+WITH waiting AS MATERIALIZED (
+    SELECT d.task_id FROM daybook.task_usage_daily_dirty d
+    UNION
+    SELECT q.task_id FROM daybook.task_usage_daily_quarantine q
+    UNION
+    SELECT t.id FROM daybook.dirty_scope s JOIN public.agent_task_queue t ON t.issue_id = s.key WHERE s.kind = 'issue'
+    UNION
+    SELECT t.id FROM daybook.dirty_scope s JOIN public.agent_task_queue t ON t.agent_id = s.key WHERE s.kind = 'agent'
+), task AS MATERIALIZED (
+    SELECT t.id AS task_id, a.workspace_id, t.runtime_id, t.agent_id, i.project_id, t.started_at,
+        CASE WHEN t.status::text IN ('completed', 'failed') THEN t.completed_at END AS completed_at,
+        coalesce(t.status::text = 'failed' AND t.completed_at IS NOT NULL, false) AS failed
+    FROM public.agent_task_queue t
+    LEFT JOIN public.agent a ON a.id = t.agent_id
+    LEFT JOIN public.issue i ON i.id = t.issue_id
+    WHERE t.runtime_id = ANY(@runtime_ids::uuid[]) OR (@without_runtime::boolean AND t.runtime_id IS NULL)
+), usage_pair AS (
+    SELECT coalesce(s.task_id, f.task_id) AS task_id, to_jsonb(s) AS expected, to_jsonb(f) AS found
+    FROM (
+        SELECT t.task_id, coalesce(u.provider, '') AS provider, coalesce(u.model, '') AS model, t.workspace_id, t.runtime_id, t.agent_id, t.project_id,
+            coalesce(u.input_tokens, 0)::bigint AS input_tokens, coalesce(u.output_tokens, 0)::bigint AS output_tokens,
+            coalesce(u.cache_read_tokens, 0)::bigint AS cache_read_tokens, coalesce(u.cache_write_tokens, 0)::bigint AS cache_write_tokens,
+            u.created_at
+        FROM task t
+        JOIN public.task_usage u ON u.task_id = t.task_id
+    ) s
+    FULL JOIN (
+        SELECT f.task_id, f.provider, f.model, f.workspace_id, f.runtime_id, f.agent_id, f.project_id,
+            f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens, f.created_at
+        FROM daybook.task_usage_fact f
+        WHERE f.runtime_id = ANY(@runtime_ids::uuid[]) OR (@without_runtime::boolean AND f.runtime_id IS NULL)
+    ) f ON f.task_id = s.task_id AND f.provider = s.provider AND f.model = s.model
+    WHERE s.task_id IS NULL OR f.task_id IS NULL
+       OR s.input_tokens <> f.input_tokens OR s.output_tokens <> f.output_tokens
+       OR s.cache_read_tokens <> f.cache_read_tokens OR s.cache_write_tokens <> f.cache_write_tokens
+       OR s.created_at IS DISTINCT FROM f.created_at OR s.runtime_id IS DISTINCT FROM f.runtime_id
+       OR s.agent_id IS DISTINCT FROM f.agent_id OR s.workspace_id IS DISTINCT FROM f.workspace_id
+       OR s.project_id IS DISTINCT FROM f.project_id
+), task_pair AS (
+    SELECT coalesce(s.task_id, f.task_id) AS task_id, to_jsonb(s) AS expected, to_jsonb(f) AS found
+    FROM (SELECT t.* FROM task t WHERE t.started_at IS NOT NULL) s
+    FULL JOIN (
+        SELECT f.task_id, f.workspace_id, f.runtime_id, f.agent_id, f.project_id, f.started_at, f.completed_at, f.failed
+        FROM daybook.task_fact f
+        WHERE f.runtime_id = ANY(@runtime_ids::uuid[]) OR (@without_runtime::boolean AND f.runtime_id IS NULL)
+    ) f ON f.task_id = s.task_id
+    WHERE s.task_id IS NULL OR f.task_id IS NULL
+       OR s.started_at <> f.started_at OR s.completed_at IS DISTINCT FROM f.completed_at OR s.failed <> f.failed
+       OR s.runtime_id IS DISTINCT FROM f.runtime_id OR s.agent_id IS DISTINCT FROM f.agent_id
+       OR s.workspace_id IS DISTINCT FROM f.workspace_id OR s.project_id IS DISTINCT FROM f.project_id
+)
+SELECT pair.rollup::text AS rollup, pair.task_id::uuid AS task_id, pair.expected, pair.found
+FROM (
+    (SELECT 'task_fact' AS rollup, p.* FROM task_pair p
+     WHERE NOT EXISTS (SELECT FROM waiting w WHERE w.task_id = p.task_id) LIMIT @max_differences)
+    UNION ALL
+    (SELECT 'task_usage_fact', p.* FROM usage_pair p
+     WHERE NOT EXISTS (SELECT FROM waiting w WHERE w.task_id = p.task_id) LIMIT @max_differences)
+) pair
+ORDER BY pair.rollup, pair.task_id;
+
+-- name: CompareRuntimeBuckets :many
+-- The rollups in runtimes' zones and the facts that make them, and the zones themselves. A zone that the host has changed is not a
+-- difference: its rebuild is requested, or will be. The rows of one runtime, for a repair is a rebuild of it.
+WITH usage AS MATERIALIZED (
+    SELECT c.runtime_id, c.local_date, c.local_hour, c.agent_id, c.provider, c.model,
+        c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.counts_in_agent, c.counts_in_hour
+    FROM daybook.usage_contribution c
+    WHERE c.runtime_id = ANY(@runtime_ids::uuid[])
+), daily AS (
+    SELECT coalesce(e.runtime_id, b.runtime_id) AS runtime_id, to_jsonb(e) AS expected, to_jsonb(b) AS found
+    FROM (
+        SELECT u.runtime_id, u.local_date AS bucket_date, u.provider, u.model,
+            sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,
+            sum(u.cache_read_tokens) AS cache_read_tokens, sum(u.cache_write_tokens) AS cache_write_tokens, count(*) AS event_count
+        FROM usage u
+        GROUP BY u.runtime_id, u.local_date, u.provider, u.model
+    ) e
+    FULL JOIN (SELECT x.* FROM daybook.task_usage_daily x WHERE x.runtime_id = ANY(@runtime_ids::uuid[])) b
+        ON b.runtime_id = e.runtime_id AND b.bucket_date = e.bucket_date AND b.provider = e.provider AND b.model = e.model
+    WHERE (e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cache_write_tokens, e.event_count)
+        IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count)
+), by_agent AS (
+    SELECT coalesce(e.runtime_id, b.runtime_id) AS runtime_id, to_jsonb(e) AS expected, to_jsonb(b) AS found
+    FROM (
+        SELECT u.runtime_id, u.local_date AS bucket_date, u.agent_id, u.provider, u.model,
+            sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,
+            sum(u.cache_read_tokens) AS cache_read_tokens, sum(u.cache_write_tokens) AS cache_write_tokens, count(*) AS event_count,
+            count(*) FILTER (WHERE u.counts_in_agent) AS task_count
+        FROM usage u
+        GROUP BY u.runtime_id, u.local_date, u.agent_id, u.provider, u.model
+    ) e
+    FULL JOIN (SELECT x.* FROM daybook.task_usage_daily_by_agent x WHERE x.runtime_id = ANY(@runtime_ids::uuid[])) b
+        ON b.runtime_id = e.runtime_id AND b.bucket_date = e.bucket_date AND b.agent_id = e.agent_id AND b.provider = e.provider AND b.model = e.model
+    WHERE (e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cache_write_tokens, e.event_count, e.task_count)
+        IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count, b.task_count)
+), by_hour AS (
+    SELECT coalesce(e.runtime_id, b.runtime_id) AS runtime_id, to_jsonb(e) AS expected, to_jsonb(b) AS found
+    FROM (
+        SELECT u.runtime_id, u.local_date AS bucket_date, u.local_hour AS hour, u.provider, u.model,
+            sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,
+            sum(u.cache_read_tokens) AS cache_read_tokens, sum(u.cache_write_tokens) AS cache_write_tokens, count(*) AS event_count,
+            count(*) FILTER (WHERE u.counts_in_hour) AS task_count
+        FROM usage u
+        GROUP BY u.runtime_id, u.local_date, u.local_hour, u.provider, u.model
+    ) e
+    FULL JOIN (SELECT x.* FROM daybook.task_usage_daily_by_hour x WHERE x.runtime_id = ANY(@runtime_ids::uuid[])) b
+        ON b.runtime_id = e.runtime_id AND b.bucket_date = e.bucket_date AND b.hour = e.hour AND b.provider = e.provider AND b.model = e.model
+    WHERE (e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cache_write_tokens, e.event_count, e.task_count)
+        IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count, b.task_count)
+), activity AS (
+    SELECT coalesce(e.runtime_id, b.runtime_id) AS runtime_id, to_jsonb(e) AS expected, to_jsonb(b) AS found
+    FROM (
+        SELECT c.runtime_id, c.local_hour AS hour, count(*) AS task_count
+        FROM daybook.task_contribution c
+        WHERE c.runtime_id = ANY(@runtime_ids::uuid[])
+        GROUP BY c.runtime_id, c.local_hour
+    ) e
+    FULL JOIN (SELECT x.* FROM daybook.task_activity_by_hour x WHERE x.runtime_id = ANY(@runtime_ids::uuid[])) b
+        ON b.runtime_id = e.runtime_id AND b.hour = e.hour
+    WHERE e.task_count IS DISTINCT FROM b.task_count
+), zone AS (
+    SELECT r.runtime_id, jsonb_build_object('runtime_id', r.runtime_id, 'timezone', daybook.effective_zone(r.host_timezone)) AS expected,
+        jsonb_build_object('runtime_id', r.runtime_id, 'timezone', r.timezone) AS found
+    FROM daybook.runtime_rollup r
+    WHERE r.runtime_id = ANY(@runtime_ids::uuid[]) AND r.timezone <> daybook.effective_zone(r.host_timezone)
+)
+SELECT pair.rollup::text AS rollup, pair.runtime_id::uuid AS runtime_id, pair.expected, pair.found
+FROM (
+    (SELECT 1 AS n, 'runtime_rollup' AS rollup, zone.* FROM zone LIMIT @max_differences)
+    UNION ALL (SELECT 2, 'task_usage_daily', daily.* FROM daily LIMIT @max_differences)
+    UNION ALL (SELECT 3, 'task_usage_daily_by_agent', by_agent.* FROM by_agent LIMIT @max_differences)
+    UNION ALL (SELECT 4, 'task_usage_daily_by_hour', by_hour.* FROM by_hour LIMIT @max_differences)
+    UNION ALL (SELECT 5, 'task_activity_by_hour', activity.* FROM activity LIMIT @max_differences)
+) pair
+ORDER BY pair.n, pair.runtime_id;
+
+-- name: CompareWorkspaceBuckets :many
+-- The rollups of workspaces, of one or of all, and the facts that make them.
+WITH usage AS MATERIALIZED (
+    SELECT f.task_id, f.workspace_id, (f.created_at AT TIME ZONE 'UTC')::date AS bucket_date, f.project_id, f.agent_id, f.provider, f.model,
+        f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens,
+        row_number() OVER (PARTITION BY f.task_id, f.model COLLATE "C", (f.created_at AT TIME ZONE 'UTC')::date
+            ORDER BY f.created_at DESC, f.provider COLLATE "C") = 1 AS counts_in_day,
+        row_number() OVER (PARTITION BY f.task_id, f.model COLLATE "C"
+            ORDER BY f.created_at DESC, f.provider COLLATE "C") = 1 AS counts_in_window
+    FROM daybook.task_usage_fact f
+    WHERE f.workspace_id IS NOT NULL AND (sqlc.narg(workspace_id)::uuid IS NULL OR f.workspace_id = sqlc.narg(workspace_id))
+), daily AS (
+    SELECT coalesce(e.workspace_id, b.workspace_id) AS workspace_id, to_jsonb(e) AS expected, to_jsonb(b) AS found
+    FROM (
+        SELECT u.workspace_id, u.bucket_date, u.project_id, u.agent_id, u.provider, u.model,
+            sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,
+            sum(u.cache_read_tokens) AS cache_read_tokens, sum(u.cache_write_tokens) AS cache_write_tokens, count(*) AS event_count,
+            count(*) FILTER (WHERE u.counts_in_day) AS day_task_count, count(*) FILTER (WHERE u.counts_in_window) AS window_task_count
+        FROM usage u
+        GROUP BY u.workspace_id, u.bucket_date, u.project_id, u.agent_id, u.provider, u.model
+    ) e
+    FULL JOIN (
+        SELECT x.* FROM daybook.workspace_usage_daily x
+        WHERE sqlc.narg(workspace_id)::uuid IS NULL OR x.workspace_id = sqlc.narg(workspace_id)
+    ) b ON b.workspace_id = e.workspace_id AND b.bucket_date = e.bucket_date AND b.agent_id = e.agent_id AND b.provider = e.provider
+        AND b.model = e.model AND coalesce(b.project_id, b.workspace_id) = coalesce(e.project_id, e.workspace_id)
+    WHERE (e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cache_write_tokens, e.event_count, e.day_task_count, e.window_task_count)
+        IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count, b.day_task_count, b.window_task_count)
+), run_time AS (
+    SELECT coalesce(e.workspace_id, b.workspace_id) AS workspace_id, to_jsonb(e) AS expected, to_jsonb(b) AS found
+    FROM (
+        SELECT f.workspace_id, (f.completed_at AT TIME ZONE 'UTC')::date AS bucket_date, f.project_id, f.agent_id,
+            (extract(epoch FROM sum(f.completed_at - f.started_at)) * 1000000)::numeric AS total_microseconds,
+            count(*) AS task_count, count(*) FILTER (WHERE f.failed) AS failed_count
+        FROM daybook.task_fact f
+        WHERE f.workspace_id IS NOT NULL AND f.completed_at IS NOT NULL
+          AND (sqlc.narg(workspace_id)::uuid IS NULL OR f.workspace_id = sqlc.narg(workspace_id))
+        GROUP BY f.workspace_id, (f.completed_at AT TIME ZONE 'UTC')::date, f.project_id, f.agent_id
+    ) e
+    FULL JOIN (
+        SELECT x.* FROM daybook.workspace_run_time_daily x
+        WHERE sqlc.narg(workspace_id)::uuid IS NULL OR x.workspace_id = sqlc.narg(workspace_id)
+    ) b ON b.workspace_id = e.workspace_id AND b.bucket_date = e.bucket_date AND b.agent_id = e.agent_id
+        AND coalesce(b.project_id, b.workspace_id) = coalesce(e.project_id, e.workspace_id)
+    WHERE (e.total_microseconds, e.task_count, e.failed_count) IS DISTINCT FROM (b.total_microseconds, b.task_count, b.failed_count)
+)
+SELECT pair.rollup::text AS rollup, pair.workspace_id::uuid AS workspace_id, pair.expected, pair.found
+FROM (
+    (SELECT 1 AS n, 'workspace_usage_daily' AS rollup, daily.* FROM daily LIMIT @max_differences)
+    UNION ALL (SELECT 2, 'workspace_run_time_daily', run_time.* FROM run_time LIMIT @max_differences)
+) pair
+ORDER BY pair.n, pair.workspace_id;
+
+-- name: ListUnitsToVerify :many
+-- Of the given units, those that have waited longer than the period or differed the last time, the longest first, the ones that never
+-- had a turn before them.
+SELECT u.id::uuid AS unit
+FROM (SELECT unnest(@units::uuid[]) AS id) u
+LEFT JOIN daybook.verification v ON v.unit = u.id
+WHERE v.verified_at IS NULL OR v.differences <> '{}' OR v.verified_at < clock_timestamp() - make_interval(secs => @period_seconds)
+ORDER BY v.verified_at NULLS FIRST, u.id
+LIMIT @max_units;
+
+-- name: PutVerification :exec
+INSERT INTO daybook.verification (unit, verified_at, differences)
+VALUES (@unit, clock_timestamp(), @differences)
+ON CONFLICT (unit) DO UPDATE SET verified_at = excluded.verified_at, differences = excluded.differences;
+
+-- name: DeleteVerificationsOfOthers :exec
+-- Units that are no more.
+DELETE FROM daybook.verification v WHERE NOT v.unit = ANY(@units::uuid[]);
+
+-- The repair of the rollups of one workspace. All shards are locked, so that nobody changes facts or buckets meanwhile.
+
+-- name: DeleteWorkspaceUsage :exec
+DELETE FROM daybook.workspace_usage_daily WHERE workspace_id = @workspace_id;
+
+-- name: DeleteWorkspaceRunTime :exec
+DELETE FROM daybook.workspace_run_time_daily WHERE workspace_id = @workspace_id;
+
+-- name: InsertWorkspaceUsage :exec
+INSERT INTO daybook.workspace_usage_daily
+SELECT u.workspace_id, u.bucket_date, u.project_id, u.agent_id, u.provider, u.model,
+    sum(u.input_tokens)::bigint, sum(u.output_tokens)::bigint, sum(u.cache_read_tokens)::bigint, sum(u.cache_write_tokens)::bigint,
+    count(*), count(*) FILTER (WHERE u.counts_in_day), count(*) FILTER (WHERE u.counts_in_window)
+FROM (
+    SELECT f.workspace_id, (f.created_at AT TIME ZONE 'UTC')::date AS bucket_date, f.project_id, f.agent_id, f.provider, f.model,
+        f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens,
+        row_number() OVER (PARTITION BY f.task_id, f.model COLLATE "C", (f.created_at AT TIME ZONE 'UTC')::date
+            ORDER BY f.created_at DESC, f.provider COLLATE "C") = 1 AS counts_in_day,
+        row_number() OVER (PARTITION BY f.task_id, f.model COLLATE "C"
+            ORDER BY f.created_at DESC, f.provider COLLATE "C") = 1 AS counts_in_window
+    FROM daybook.task_usage_fact f
+    WHERE f.workspace_id = @workspace_id
+) u
+GROUP BY u.workspace_id, u.bucket_date, u.project_id, u.agent_id, u.provider, u.model;
+
+-- name: InsertWorkspaceRunTime :exec
+INSERT INTO daybook.workspace_run_time_daily
+SELECT f.workspace_id, (f.completed_at AT TIME ZONE 'UTC')::date, f.project_id, f.agent_id,
+    (extract(epoch FROM sum(f.completed_at - f.started_at)) * 1000000)::bigint, count(*), count(*) FILTER (WHERE f.failed)
+FROM daybook.task_fact f
+WHERE f.workspace_id = @workspace_id AND f.completed_at IS NOT NULL
+GROUP BY f.workspace_id, (f.completed_at AT TIME ZONE 'UTC')::date, f.project_id, f.agent_id;

@@ -1,0 +1,164 @@
+package rollup
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"daybook/queries"
+)
+
+// repairRounds bounds how often a repair goes round. What one round mends shows what the next must: a fact, then the buckets that were
+// right for the wrong fact.
+const repairRounds = 10
+
+// RepairResult says what a repair did.
+type RepairResult struct {
+	// Tasks were counted again; Runtimes and Workspaces had their buckets made again.
+	Tasks, Runtimes, Workspaces int
+	// Left is what the last verification still found. If it is empty everything is mended.
+	Left VerifyResult
+}
+
+func (r *RepairResult) add(other RepairResult) {
+	r.Tasks += other.Tasks
+	r.Runtimes += other.Runtimes
+	r.Workspaces += other.Workspaces
+	r.Left.Runtimes += other.Left.Runtimes
+	for table, n := range other.Left.Differences {
+		r.Left.Differences[table] += n
+	}
+}
+
+// VerifyAndRepair verifies, mends exactly what differs, and verifies again, until nothing differs. It does the work itself and needs no
+// running workers; running ones are not in its way.
+func VerifyAndRepair(ctx context.Context, db DB, v Verification) (RepairResult, error) {
+	var result RepairResult
+	for round := 1; ; round++ {
+		work := newRepair()
+		tell := v.Difference
+		found, err := Verify(ctx, db, Verification{
+			Runtimes: v.Runtimes, Workspaces: v.Workspaces, Progress: v.Progress, rest: v.rest,
+			Difference: func(d Difference) {
+				work.add(d)
+				if tell != nil {
+					tell(d)
+				}
+			},
+		})
+		result.Left = found
+		if err != nil || len(found.Differences) == 0 || round == repairRounds {
+			return result, err
+		}
+		if err := work.do(ctx, db, &result); err != nil {
+			return result, fmt.Errorf("repair: %w", err)
+		}
+	}
+}
+
+// repair is what to do again.
+type repair struct {
+	tasks, runtimes, workspaces map[pgtype.UUID]bool
+}
+
+func newRepair() *repair {
+	return &repair{make(map[pgtype.UUID]bool), make(map[pgtype.UUID]bool), make(map[pgtype.UUID]bool)}
+}
+
+func (r *repair) add(d Difference) {
+	switch {
+	case d.TaskID.Valid:
+		r.tasks[d.TaskID] = true
+	case d.RuntimeID.Valid:
+		r.runtimes[d.RuntimeID] = true
+	case d.WorkspaceID.Valid:
+		r.workspaces[d.WorkspaceID] = true
+	}
+}
+
+// do counts the tasks again, then makes the buckets again. In this order, since buckets are made from facts.
+func (r *repair) do(ctx context.Context, db DB, result *RepairResult) error {
+	tasks, runtimes, workspaces := sorted(r.tasks), sorted(r.runtimes), sorted(r.workspaces)
+	err := inTx(ctx, db, func(tx pgx.Tx) error {
+		q := queries.New(tx)
+		if err := q.MarkTasks(ctx, tasks); err != nil {
+			return fmt.Errorf("mark tasks: %w", err)
+		}
+		for _, runtime := range runtimes {
+			if _, err := q.RequestRebuild(ctx, runtime); err != nil {
+				return fmt.Errorf("request rebuild: %w", err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	result.Tasks += len(tasks)
+	if len(tasks) > 0 {
+		var shards []int16
+		err := inTx(ctx, db, func(tx pgx.Tx) (err error) {
+			shards, err = queries.New(tx).ListShards(ctx)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("list shards: %w", err)
+		}
+		for _, shard := range shards {
+			if _, err := Drain(ctx, db, shard, nil); err != nil { // A busy one is being drained by a worker.
+				return err
+			}
+		}
+	}
+	for _, runtime := range runtimes {
+		if _, err := Rebuild(ctx, db, runtime); err != nil { // A busy one stays requested.
+			return err
+		}
+		result.Runtimes++
+	}
+	for _, workspace := range workspaces {
+		if err := rebuildWorkspace(ctx, db, workspace); err != nil {
+			return fmt.Errorf("rebuild workspace %s: %w", workspace, err)
+		}
+		result.Workspaces++
+	}
+	return nil
+}
+
+// rebuildWorkspace replaces the rollups of a workspace by what its facts contribute. It locks every shard, so that no drain changes a
+// fact or a bucket meanwhile: rollups of workspaces have no lock of their own, since only a repair needs one.
+func rebuildWorkspace(ctx context.Context, db DB, workspace pgtype.UUID) error {
+	return inTx(ctx, db, func(tx pgx.Tx) error {
+		q := queries.New(tx)
+		err := q.PrepareRebuild(ctx, queries.PrepareRebuildParams{IdleTimeout: idleTimeout, LockTimeout: "0", WorkMem: rebuildMemory})
+		if err != nil {
+			return fmt.Errorf("prepare: %w", err)
+		}
+		shards, err := q.ListShards(ctx)
+		if err != nil {
+			return fmt.Errorf("list shards: %w", err)
+		}
+		keys := make([]int32, len(shards))
+		for i, shard := range shards {
+			keys[i] = int32(shard)
+		}
+		if err := q.LockShards(ctx, queries.LockShardsParams{LockClass: lockClassShard, Shards: keys}); err != nil {
+			return fmt.Errorf("lock shards: %w", err)
+		}
+		return runSteps(ctx, workspace, []step{
+			{"delete workspace_usage_daily", q.DeleteWorkspaceUsage},
+			{"delete workspace_run_time_daily", q.DeleteWorkspaceRunTime},
+			{"insert workspace_usage_daily", q.InsertWorkspaceUsage},
+			{"insert workspace_run_time_daily", q.InsertWorkspaceRunTime},
+		})
+	})
+}
+
+func sorted(set map[pgtype.UUID]bool) []pgtype.UUID {
+	return slices.SortedFunc(maps.Keys(set), func(a, b pgtype.UUID) int { return bytes.Compare(a.Bytes[:], b.Bytes[:]) })
+}

@@ -1,0 +1,327 @@
+package rollup
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"daybook/queries"
+)
+
+const (
+	// verifyMemory is work_mem for a verification: its joins and sorts are those of a rebuild.
+	verifyMemory = "128MB"
+	// unitsAtOnce bounds the runtimes of one snapshot. A snapshot keeps Postgres from cleaning up behind the host.
+	unitsAtOnce = 64
+	// snapshotAttempts is how often a snapshot begins again that met a table which the host had locked for 900 ms.
+	snapshotAttempts = 20
+	// maxDifferences bounds what one comparison lists. A repair goes round until none is left.
+	maxDifferences = 10_000
+)
+
+// ErrAllDirty means that every fact waits to be counted again, after a TRUNCATE, so there is no telling what is wrong.
+var ErrAllDirty = errors.New("every task waits to be counted again")
+
+// noRuntime is the unit of all that has no runtime: tasks without one, and the rollups of workspaces.
+var noRuntime = pgtype.UUID{Valid: true}
+
+// Difference is a fact or bucket that is not what it must be.
+type Difference struct {
+	// Rollup is the table.
+	Rollup string
+	// Expected and Found are its rows as JSON; nil is no row.
+	Expected, Found json.RawMessage
+	// TaskID is set for facts, RuntimeID for buckets in a runtime's zone and for zones, WorkspaceID for those of workspaces.
+	TaskID, RuntimeID, WorkspaceID pgtype.UUID
+}
+
+// Verification says what to verify and whom to tell. The zero value verifies everything.
+type Verification struct {
+	// Runtimes are verified with their facts, Workspaces with their rollups and the runtimes that the host says are theirs. Default
+	// everything.
+	Runtimes, Workspaces []pgtype.UUID
+	// Difference is told of each difference, at most 10,000 of a table in each snapshot.
+	Difference func(Difference)
+	// Progress is told of how many runtimes are done, of how many.
+	Progress func(done, total int)
+
+	rest bool // also verify all that has no runtime
+}
+
+// VerifyResult says what a verification found.
+type VerifyResult struct {
+	// Runtimes is how many were verified.
+	Runtimes int
+	// Differences counts those that were found, by table. If none was found it is empty.
+	Differences map[string]int
+}
+
+// Verify compares the facts with the source, and every rollup with its facts, and writes nothing but what it found, for metrics. The
+// runtimes are taken some at a time, each time in one snapshot, while the host writes and workers drain: what waits in the queue is
+// not a difference, nor is a task in quarantine. It returns ErrAllDirty when there is no telling.
+func Verify(ctx context.Context, db DB, v Verification) (VerifyResult, error) {
+	units, rest, err := v.units(ctx, db)
+	if err != nil {
+		return VerifyResult{}, fmt.Errorf("verify: %w", err)
+	}
+	result := VerifyResult{Differences: make(map[string]int)}
+	tell := func(d Difference) {
+		result.Differences[d.Rollup]++
+		if v.Difference != nil {
+			v.Difference(d)
+		}
+	}
+	progress := func() {
+		if v.Progress != nil {
+			v.Progress(result.Runtimes, len(units))
+		}
+	}
+	progress()
+	for len(units) > result.Runtimes {
+		batch := units[result.Runtimes:min(result.Runtimes+unitsAtOnce, len(units))]
+		if err := verifyRuntimes(ctx, db, batch, tell); err != nil {
+			return result, fmt.Errorf("verify: %w", err)
+		}
+		result.Runtimes += len(batch)
+		progress()
+	}
+	for _, workspace := range rest {
+		if err := verifyRest(ctx, db, workspace, tell); err != nil {
+			return result, fmt.Errorf("verify: %w", err)
+		}
+	}
+	return result, nil
+}
+
+// units returns the runtimes to verify, and the workspaces whose rollups are; a null one stands for everything that has no runtime.
+func (v Verification) units(ctx context.Context, db DB) (runtimes, workspaces []pgtype.UUID, err error) {
+	if v.rest {
+		return v.Runtimes, []pgtype.UUID{{}}, nil
+	}
+	if len(v.Runtimes) > 0 || len(v.Workspaces) > 0 {
+		runtimes = slices.Clone(v.Runtimes)
+		err = inSnapshot(ctx, db, func(q *queries.Queries) error {
+			for _, workspace := range v.Workspaces {
+				theirs, err := q.ListRuntimesOfWorkspace(ctx, workspace)
+				if err != nil {
+					return err
+				}
+				runtimes = append(runtimes, theirs...)
+			}
+			return nil
+		})
+		return runtimes, v.Workspaces, err
+	}
+	err = inSnapshot(ctx, db, func(q *queries.Queries) (err error) {
+		runtimes, err = q.ListCountedRuntimes(ctx)
+		return err
+	})
+	return runtimes, []pgtype.UUID{{}}, err
+}
+
+// verifyRuntimes compares the facts and the buckets of runtimes, and notes the result of each.
+func verifyRuntimes(ctx context.Context, db DB, runtimes []pgtype.UUID, tell func(Difference)) error {
+	var found []Difference
+	err := inSnapshot(ctx, db, func(q *queries.Queries) error {
+		facts, err := compareFacts(ctx, q, runtimes, false)
+		if err != nil {
+			return err
+		}
+		buckets, err := q.CompareRuntimeBuckets(ctx, queries.CompareRuntimeBucketsParams{RuntimeIds: runtimes, MaxDifferences: maxDifferences})
+		if err != nil {
+			return fmt.Errorf("compare buckets: %w", err)
+		}
+		found = facts
+		for _, b := range buckets {
+			found = append(found, Difference{Rollup: b.Rollup, RuntimeID: b.RuntimeID, Expected: b.Expected, Found: b.Found})
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	byRuntime := make(map[pgtype.UUID]map[string]int, len(runtimes))
+	for _, runtime := range runtimes {
+		byRuntime[runtime] = make(map[string]int)
+	}
+	for _, d := range found {
+		tell(d)
+		for _, runtime := range d.runtimes() {
+			if counts := byRuntime[runtime]; counts != nil {
+				counts[d.Rollup]++
+			}
+		}
+	}
+	return noteVerified(ctx, db, runtimes, byRuntime)
+}
+
+// verifyRest compares the rollups of a workspace or, if it is null, of all workspaces, and the facts of tasks without a runtime.
+func verifyRest(ctx context.Context, db DB, workspace pgtype.UUID, tell func(Difference)) error {
+	var found []Difference
+	err := inSnapshot(ctx, db, func(q *queries.Queries) error {
+		if !workspace.Valid {
+			facts, err := compareFacts(ctx, q, nil, true)
+			if err != nil {
+				return err
+			}
+			found = facts
+		}
+		buckets, err := q.CompareWorkspaceBuckets(ctx, queries.CompareWorkspaceBucketsParams{WorkspaceID: workspace, MaxDifferences: maxDifferences})
+		if err != nil {
+			return fmt.Errorf("compare buckets of workspaces: %w", err)
+		}
+		for _, b := range buckets {
+			found = append(found, Difference{Rollup: b.Rollup, WorkspaceID: b.WorkspaceID, Expected: b.Expected, Found: b.Found})
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	counts := make(map[string]int)
+	for _, d := range found {
+		tell(d)
+		counts[d.Rollup]++
+	}
+	if workspace.Valid {
+		return nil // One workspace does not tell how all of them are.
+	}
+	return noteVerified(ctx, db, []pgtype.UUID{noRuntime}, map[pgtype.UUID]map[string]int{noRuntime: counts})
+}
+
+func compareFacts(ctx context.Context, q *queries.Queries, runtimes []pgtype.UUID, withoutRuntime bool) ([]Difference, error) {
+	dirty, err := q.IsAllDirty(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("look for a TRUNCATE: %w", err)
+	}
+	if dirty {
+		return nil, ErrAllDirty
+	}
+	rows, err := q.CompareFacts(ctx, queries.CompareFactsParams{
+		RuntimeIds: runtimes, WithoutRuntime: withoutRuntime, MaxDifferences: maxDifferences,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("compare facts: %w", err)
+	}
+	found := make([]Difference, len(rows))
+	for i, r := range rows {
+		found[i] = Difference{Rollup: r.Rollup, TaskID: r.TaskID, Expected: r.Expected, Found: r.Found}
+	}
+	return found, nil
+}
+
+// runtimes are those that a difference is about: of a fact, the one that it is in and the one that it should be in.
+func (d *Difference) runtimes() []pgtype.UUID {
+	if d.RuntimeID.Valid {
+		return []pgtype.UUID{d.RuntimeID}
+	}
+	var list []pgtype.UUID
+	for _, row := range []json.RawMessage{d.Expected, d.Found} {
+		var fact struct {
+			RuntimeID pgtype.UUID `json:"runtime_id"`
+		}
+		if row != nil && json.Unmarshal(row, &fact) == nil && fact.RuntimeID.Valid && (len(list) == 0 || list[0] != fact.RuntimeID) {
+			list = append(list, fact.RuntimeID)
+		}
+	}
+	return list
+}
+
+func noteVerified(ctx context.Context, db DB, units []pgtype.UUID, differences map[pgtype.UUID]map[string]int) error {
+	return inTx(ctx, db, func(tx pgx.Tx) error {
+		q := queries.New(tx)
+		for _, unit := range units {
+			counts, err := json.Marshal(differences[unit])
+			if err != nil {
+				return err
+			}
+			if err := q.PutVerification(ctx, queries.PutVerificationParams{Unit: unit, Differences: counts}); err != nil {
+				return fmt.Errorf("note the result: %w", err)
+			}
+		}
+		return nil
+	})
+}
+
+// inSnapshot reads in one snapshot. Where the host locks a whole table it gives way, and begins again.
+func inSnapshot(ctx context.Context, db DB, do func(*queries.Queries) error) error {
+	for attempt := 1; ; attempt++ {
+		err := pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+			q := queries.New(tx)
+			err := q.PrepareVerify(ctx, queries.PrepareVerifyParams{
+				IdleTimeout: idleTimeout, LockTimeout: drainLockTimeout, WorkMem: verifyMemory,
+			})
+			if err != nil {
+				return fmt.Errorf("prepare: %w", err)
+			}
+			return do(q)
+		})
+		if !isLockConflict(err) || attempt == snapshotAttempts {
+			return err
+		}
+	}
+}
+
+// Sample says how much of a host to verify at once, so that all of it is verified in Period.
+type Sample struct {
+	// Period is the time in which everything is to be verified once, Every the time between two samples.
+	Period, Every time.Duration
+	// Enough, which may be nil, ends the sample before its next runtimes when it returns true.
+	Enough func() bool
+	// Difference is told of each difference.
+	Difference func(Difference)
+}
+
+// VerifySample verifies, and repairs, the part of a host that has waited longest and whose turn it is.
+func VerifySample(ctx context.Context, db DB, s Sample) (RepairResult, error) {
+	var total RepairResult
+	total.Left.Differences = make(map[string]int)
+	due, err := s.due(ctx, db)
+	if err != nil {
+		return total, fmt.Errorf("verify a sample: %w", err)
+	}
+	for len(due) > 0 && (s.Enough == nil || !s.Enough()) {
+		batch := due[:min(unitsAtOnce, len(due))]
+		due = due[len(batch):]
+		v := Verification{Runtimes: batch, Difference: s.Difference}
+		if i := slices.Index(batch, noRuntime); i >= 0 {
+			v.Runtimes = slices.Delete(slices.Clone(batch), i, i+1)
+			v.rest = true
+		}
+		result, err := VerifyAndRepair(ctx, db, v)
+		total.add(result)
+		if err != nil {
+			return total, err
+		}
+	}
+	return total, nil
+}
+
+// due returns the units that have waited longer than the period, the longest first, and no more than are needed to get round in time.
+func (s Sample) due(ctx context.Context, db DB) ([]pgtype.UUID, error) {
+	var due []pgtype.UUID
+	err := inTx(ctx, db, func(tx pgx.Tx) error {
+		q := queries.New(tx)
+		units, err := q.ListCountedRuntimes(ctx)
+		if err != nil {
+			return fmt.Errorf("list runtimes: %w", err)
+		}
+		units = append(units, noRuntime)
+		if err := q.DeleteVerificationsOfOthers(ctx, units); err != nil {
+			return fmt.Errorf("forget runtimes that are gone: %w", err)
+		}
+		share := float64(len(units)) * s.Every.Seconds() / s.Period.Seconds()
+		due, err = q.ListUnitsToVerify(ctx, queries.ListUnitsToVerifyParams{
+			Units: units, PeriodSeconds: s.Period.Seconds(), MaxUnits: int32(math.Ceil(share)),
+		})
+		return err
+	})
+	return due, err
+}
