@@ -3,7 +3,7 @@
 -- name: GetRuntime :one
 SELECT r.user_id::uuid AS user_id, r.workspace_id::uuid AS workspace_id, r.role::text AS role, true::boolean AS found,
     h.id, h.daemon_id, h.name::text AS name, h.runtime_mode::text AS runtime_mode, h.provider::text AS provider, h.status::text AS status,
-    coalesce(h.device_info::text, '')::text AS device_info, coalesce(h.metadata, '{}')::jsonb AS metadata, h.owner_id,
+    coalesce(h.device_info::text, '')::text AS device_info, coalesce(nullif(h.metadata::jsonb, 'null'), '{}')::jsonb AS metadata, h.owner_id,
     h.visibility::text AS visibility, coalesce(h.timezone::text, 'UTC')::text AS timezone, h.last_seen_at, h.created_at, h.updated_at
 FROM daybook.readable_runtime(sqlc.narg(user_id)::uuid, sqlc.narg(token_hash)::text, @runtime_id::uuid)
     AS r (id, workspace_id, user_id, role, owner_id, host_timezone, built, timezone)
@@ -14,7 +14,7 @@ JOIN public.agent_runtime h ON h.id = r.id;
 SELECT w.user_id::uuid AS user_id, w.id::uuid AS workspace_id, w.role::text AS role, (h.id IS NOT NULL)::boolean AS found,
     h.id, h.daemon_id, coalesce(h.name::text, '')::text AS name, coalesce(h.runtime_mode::text, '')::text AS runtime_mode,
     coalesce(h.provider::text, '')::text AS provider, coalesce(h.status::text, '')::text AS status,
-    coalesce(h.device_info::text, '')::text AS device_info, coalesce(h.metadata, '{}')::jsonb AS metadata, h.owner_id,
+    coalesce(h.device_info::text, '')::text AS device_info, coalesce(nullif(h.metadata::jsonb, 'null'), '{}')::jsonb AS metadata, h.owner_id,
     coalesce(h.visibility::text, '')::text AS visibility,
     coalesce(h.timezone::text, 'UTC')::text AS timezone, h.last_seen_at, h.created_at, h.updated_at
 FROM daybook.readable_workspace(sqlc.narg(user_id)::uuid, sqlc.narg(token_hash)::text, sqlc.narg(slug)::text, sqlc.narg(workspace_id)::uuid)
@@ -27,9 +27,17 @@ ORDER BY h.created_at, h.id;
 SELECT (daybook.token_user(@token_hash::text) IS NOT NULL)::boolean AS good;
 
 -- name: LockHostRuntime :one
--- Keeps the runtime from other changes, and agents from being bound to it, until the transaction ends.
+-- Keeps the runtime from other changes until the transaction ends. Agents and tasks can be bound to it meanwhile.
 SELECT r.user_id::uuid AS user_id, r.role::text AS role, h.workspace_id, h.owner_id,
     (sqlc.narg(zone)::text IS NULL OR daybook.effective_zone(sqlc.narg(zone)) = sqlc.narg(zone))::boolean AS zone_known
+FROM daybook.readable_runtime(sqlc.narg(user_id)::uuid, sqlc.narg(token_hash)::text, @runtime_id::uuid)
+    AS r (id, workspace_id, user_id, role, owner_id, host_timezone, built, timezone)
+JOIN public.agent_runtime h ON h.id = r.id
+FOR NO KEY UPDATE OF h;
+
+-- name: LockHostRuntimeToDelete :one
+-- Also keeps agents and tasks from being bound to it.
+SELECT r.user_id::uuid AS user_id, r.role::text AS role, h.workspace_id, h.owner_id, true::boolean AS zone_known
 FROM daybook.readable_runtime(sqlc.narg(user_id)::uuid, sqlc.narg(token_hash)::text, @runtime_id::uuid)
     AS r (id, workspace_id, user_id, role, owner_id, host_timezone, built, timezone)
 JOIN public.agent_runtime h ON h.id = r.id

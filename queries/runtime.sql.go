@@ -33,7 +33,7 @@ const getRuntime = `-- name: GetRuntime :one
 
 SELECT r.user_id::uuid AS user_id, r.workspace_id::uuid AS workspace_id, r.role::text AS role, true::boolean AS found,
     h.id, h.daemon_id, h.name::text AS name, h.runtime_mode::text AS runtime_mode, h.provider::text AS provider, h.status::text AS status,
-    coalesce(h.device_info::text, '')::text AS device_info, coalesce(h.metadata, '{}')::jsonb AS metadata, h.owner_id,
+    coalesce(h.device_info::text, '')::text AS device_info, coalesce(nullif(h.metadata::jsonb, 'null'), '{}')::jsonb AS metadata, h.owner_id,
     h.visibility::text AS visibility, coalesce(h.timezone::text, 'UTC')::text AS timezone, h.last_seen_at, h.created_at, h.updated_at
 FROM daybook.readable_runtime($1::uuid, $2::text, $3::uuid)
     AS r (id, workspace_id, user_id, role, owner_id, host_timezone, built, timezone)
@@ -121,7 +121,7 @@ const listRuntimes = `-- name: ListRuntimes :many
 SELECT w.user_id::uuid AS user_id, w.id::uuid AS workspace_id, w.role::text AS role, (h.id IS NOT NULL)::boolean AS found,
     h.id, h.daemon_id, coalesce(h.name::text, '')::text AS name, coalesce(h.runtime_mode::text, '')::text AS runtime_mode,
     coalesce(h.provider::text, '')::text AS provider, coalesce(h.status::text, '')::text AS status,
-    coalesce(h.device_info::text, '')::text AS device_info, coalesce(h.metadata, '{}')::jsonb AS metadata, h.owner_id,
+    coalesce(h.device_info::text, '')::text AS device_info, coalesce(nullif(h.metadata::jsonb, 'null'), '{}')::jsonb AS metadata, h.owner_id,
     coalesce(h.visibility::text, '')::text AS visibility,
     coalesce(h.timezone::text, 'UTC')::text AS timezone, h.last_seen_at, h.created_at, h.updated_at
 FROM daybook.readable_workspace($1::uuid, $2::text, $3::text, $4::uuid)
@@ -211,7 +211,7 @@ SELECT r.user_id::uuid AS user_id, r.role::text AS role, h.workspace_id, h.owner
 FROM daybook.readable_runtime($2::uuid, $3::text, $4::uuid)
     AS r (id, workspace_id, user_id, role, owner_id, host_timezone, built, timezone)
 JOIN public.agent_runtime h ON h.id = r.id
-FOR UPDATE OF h
+FOR NO KEY UPDATE OF h
 `
 
 type LockHostRuntimeParams struct {
@@ -229,7 +229,7 @@ type LockHostRuntimeRow struct {
 	ZoneKnown   bool
 }
 
-// Keeps the runtime from other changes, and agents from being bound to it, until the transaction ends.
+// Keeps the runtime from other changes until the transaction ends. Agents and tasks can be bound to it meanwhile.
 func (q *Queries) LockHostRuntime(ctx context.Context, arg LockHostRuntimeParams) (LockHostRuntimeRow, error) {
 	row := q.db.QueryRow(ctx, lockHostRuntime,
 		arg.Zone,
@@ -238,6 +238,42 @@ func (q *Queries) LockHostRuntime(ctx context.Context, arg LockHostRuntimeParams
 		arg.RuntimeID,
 	)
 	var i LockHostRuntimeRow
+	err := row.Scan(
+		&i.UserID,
+		&i.Role,
+		&i.WorkspaceID,
+		&i.OwnerID,
+		&i.ZoneKnown,
+	)
+	return i, err
+}
+
+const lockHostRuntimeToDelete = `-- name: LockHostRuntimeToDelete :one
+SELECT r.user_id::uuid AS user_id, r.role::text AS role, h.workspace_id, h.owner_id, true::boolean AS zone_known
+FROM daybook.readable_runtime($1::uuid, $2::text, $3::uuid)
+    AS r (id, workspace_id, user_id, role, owner_id, host_timezone, built, timezone)
+JOIN public.agent_runtime h ON h.id = r.id
+FOR UPDATE OF h
+`
+
+type LockHostRuntimeToDeleteParams struct {
+	UserID    pgtype.UUID
+	TokenHash pgtype.Text
+	RuntimeID pgtype.UUID
+}
+
+type LockHostRuntimeToDeleteRow struct {
+	UserID      pgtype.UUID
+	Role        string
+	WorkspaceID pgtype.UUID
+	OwnerID     pgtype.UUID
+	ZoneKnown   bool
+}
+
+// Also keeps agents and tasks from being bound to it.
+func (q *Queries) LockHostRuntimeToDelete(ctx context.Context, arg LockHostRuntimeToDeleteParams) (LockHostRuntimeToDeleteRow, error) {
+	row := q.db.QueryRow(ctx, lockHostRuntimeToDelete, arg.UserID, arg.TokenHash, arg.RuntimeID)
+	var i LockHostRuntimeToDeleteRow
 	err := row.Scan(
 		&i.UserID,
 		&i.Role,

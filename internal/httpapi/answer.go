@@ -97,14 +97,14 @@ func answerUsage(w http.ResponseWriter, r *http.Request, u usageHeader, contentT
 	answerPrivately(w, r, contentType, body)
 }
 
-// answerPrivately answers with what is for one caller, and tags it so that it need not be sent twice.
+// answerPrivately answers with what is for one caller, tagged, so that it need not be sent twice.
 func answerPrivately(w http.ResponseWriter, r *http.Request, contentType string, body []byte) {
-	tag := `W/"` + strconv.FormatUint(xxhash.Sum64(body), 16) + `"`
 	h := w.Header()
 	h.Set("Cache-Control", "private")
 	h.Add("Vary", vary)
+	tag := `W/"` + strconv.FormatUint(xxhash.Sum64(body), 16) + `"`
 	h.Set("ETag", tag)
-	if matches(r.Header.Values("If-None-Match"), tag) {
+	if isRead(r) && matches(r.Header.Values("If-None-Match"), tag) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}

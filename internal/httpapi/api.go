@@ -111,8 +111,8 @@ func (s *API) routes() chi.Router {
 	r.Get("/healthz", health)
 	r.Get("/readyz", s.ready)
 	r.Get("/openapi.yaml", serveOpenAPI)
-	r.Get("/docs", docs.ServeHTTP)
-	r.Get("/docs/*", docs.ServeHTTP)
+	r.Get("/docs", s.handle(s.serveDocs))
+	r.Get("/docs/*", s.handle(s.serveDocs))
 	r.Route("/api", func(r chi.Router) {
 		r.Use(s.authenticate, s.limitLoad)
 		r.Get("/runtimes", s.handle(s.listRuntimes))

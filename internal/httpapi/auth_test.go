@@ -3,13 +3,14 @@ package httpapi_test
 import (
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/hex"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
-
 )
 
 func TestMembersOfEveryRoleGetAnAnswer(t *testing.T) {
@@ -138,5 +139,133 @@ func TestTokens(t *testing.T) {
 				t.Errorf("WWW-Authenticate is %q", got)
 			}
 		})
+	}
+}
+
+func TestCookie(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b = serveWithWrites(t, b.pool)
+	id := b.addUnused(t)
+	cookie := func(value string) http.Header { return http.Header{"Cookie": {"theme=dark; multica_auth=" + value}} }
+	with := func(header http.Header, authorization string) http.Header {
+		header.Set("Authorization", authorization)
+		return header
+	}
+	access := b.addAccessToken(t, owner)
+	for name, test := range map[string]struct {
+		header http.Header
+		status int
+	}{
+		"good":                           {cookie(token(t, owner)), http.StatusOK},
+		"of a stranger":                  {cookie(token(t, stranger)), http.StatusNotFound},
+		"garbage":                        {cookie("garbage"), http.StatusUnauthorized},
+		"empty":                          {cookie(""), http.StatusUnauthorized},
+		"with a scheme":                  {cookie("Bearer " + token(t, owner)), http.StatusUnauthorized},
+		"expired":                        {cookie(signHS256(t, []byte(secret), withClaim("exp", time.Now().Add(-time.Hour).Unix()))), http.StatusUnauthorized},
+		"access token":                   {cookie(access), http.StatusUnauthorized},
+		"another cookie":                 {http.Header{"Cookie": {"multica=" + token(t, owner)}}, http.StatusUnauthorized},
+		"Authorization wins":             {with(cookie("garbage"), "Bearer "+token(t, owner)), http.StatusOK},
+		"Authorization wins, bad":        {with(cookie(token(t, owner)), "Bearer garbage"), http.StatusUnauthorized},
+		"Authorization wins, other user": {with(cookie(token(t, owner)), "Bearer "+token(t, stranger)), http.StatusNotFound},
+		"Authorization wins, no bearer":  {with(cookie(token(t, owner)), "Basic b3duZXI6b3duZXI="), http.StatusUnauthorized},
+		"Authorization wins, access":     {with(cookie("garbage"), "Bearer "+access), http.StatusOK},
+	} {
+		for _, path := range []string{"/api/runtimes/" + id, usagePath(id, ""), "/api/usage/daily.csv?workspace_slug=acme"} {
+			for _, method := range []string{http.MethodGet, http.MethodHead} {
+				if a := b.do(t, method, path, test.header); a.status != test.status {
+					t.Errorf("%s, %s %s: status is %d, want %d; body %s", name, method, path, a.status, test.status, a.body)
+				}
+			}
+		}
+	}
+	// A browser sends it along with what other sites ask for, so it must not change anything.
+	for _, method := range []string{http.MethodPatch, http.MethodDelete, http.MethodPost} {
+		b.doBody(t, method, "/api/runtimes/"+id, cookie(token(t, owner)), `{"visibility":"public"}`).require(t, http.StatusUnauthorized)
+	}
+	if got := query[string](t, b.pool, `SELECT visibility FROM public.agent_runtime WHERE id = $1`, id); got != "private" {
+		t.Errorf("visibility is %q", got)
+	}
+	b.doBody(t, http.MethodPatch, "/api/runtimes/"+id, with(cookie("garbage"), "Bearer "+token(t, owner)), `{"visibility":"public"}`).
+		require(t, http.StatusOK)
+}
+
+func TestAccessTokens(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b = serveWithWrites(t, b.pool)
+	id := b.addUnused(t)
+	sha := func(token string) string {
+		sum := sha256.Sum256([]byte(token))
+		return hex.EncodeToString(sum[:])
+	}
+	// Expires is SQL.
+	add := func(user, hash, expires string, revoked bool) {
+		exec(t, b.pool, `INSERT INTO public.personal_access_token (user_id, token_hash, expires_at, revoked) VALUES ($1, $2, `+expires+`, $3)`,
+			user, hash, revoked)
+	}
+	add(owner, sha("mul_good"), "now() + interval '1 hour'", false)
+	add(owner, sha("mul_forever"), "NULL", false)
+	add(owner, sha("mul_infinite"), "'infinity'", false)
+	add(owner, sha("mul_"), "NULL", false)
+	add(owner, sha("mul_ö\u00a0§"), "NULL", false)
+	add(owner, sha("mul_revoked"), "NULL", true)
+	add(owner, sha("mul_revoked_good"), "now() + interval '1 hour'", true)
+	add(owner, sha("mul_expired"), "now() - interval '1 microsecond'", false)
+	add(owner, sha("mul_long_ago"), "'-infinity'", false)
+	add(stranger, sha("mul_stranger"), "NULL", false)
+	add(outsider, sha("mul_outsider"), "NULL", false)
+	add(owner, "mul_plain", "NULL", false)
+	add(owner, strings.ToUpper(sha("mul_upper")), "NULL", false)
+	add(owner, sha("without_prefix"), "NULL", false)
+
+	for token, status := range map[string]int{
+		"mul_good": 200, "mul_forever": 200, "mul_infinite": 200, "mul_": 200, "mul_ö\u00a0§": 200,
+		"mul_revoked": 401, "mul_revoked_good": 401, "mul_expired": 401, "mul_long_ago": 401,
+		"mul_unknown": 401, "mul_good ": 200, "mul_goo": 401, "mul_goodd": 401, "MUL_good": 401, "mul_GOOD": 401,
+		"mul_plain": 401, "mul_upper": 401, "without_prefix": 401, sha("mul_good"): 401, "mul_" + sha("mul_good"): 401,
+		"mul_stranger": 404, "mul_outsider": 404,
+	} {
+		header := http.Header{"Authorization": {"Bearer " + token}}
+		for _, path := range []string{"/api/runtimes/" + id, usagePath(id, ""), "/api/runtimes?workspace_slug=acme", "/api/usage/daily.csv?workspace_slug=acme"} {
+			if a := b.do(t, http.MethodGet, path, header); a.status != status {
+				t.Errorf("%s by %q: status is %d, want %d; body %s", path, token, a.status, status, a.body)
+			} else if status == 401 && a.header.Get("WWW-Authenticate") != "Bearer" {
+				t.Errorf("%s by %q: header is %v", path, token, a.header)
+			}
+		}
+		if a := b.doBody(t, http.MethodPatch, "/api/runtimes/"+id, header, `{"timezone":"UTC"}`); a.status != status {
+			t.Errorf("PATCH by %q: status is %d, want %d; body %s", token, a.status, status, a.body)
+		}
+	}
+	// What is not for everybody to see is not for a bad token either.
+	b.do(t, http.MethodGet, "/api/runtimes/"+nobody, http.Header{"Authorization": {"Bearer mul_good"}}).require(t, http.StatusNotFound)
+	b.do(t, http.MethodGet, "/api/runtimes/"+nobody, http.Header{"Authorization": {"Bearer mul_revoked"}}).require(t, http.StatusUnauthorized)
+	// A token is good no longer than it is.
+	exec(t, b.pool, `UPDATE public.personal_access_token SET revoked = true WHERE token_hash = $1`, sha("mul_good"))
+	b.do(t, http.MethodGet, "/api/runtimes/"+id, http.Header{"Authorization": {"Bearer mul_good"}}).require(t, http.StatusUnauthorized)
+}
+
+// A host need not have personal access tokens.
+func TestHostWithoutAccessTokens(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b = serveWithWrites(t, b.pool)
+	id := b.addUnused(t)
+	access := http.Header{"Authorization": {"Bearer " + b.addAccessToken(t, owner)}}
+	b.do(t, http.MethodGet, "/api/runtimes/"+id, access).require(t, http.StatusOK)
+	exec(t, b.pool, `DROP TABLE public.personal_access_token`)
+	for _, route := range apiRoutes(t, b.api) {
+		target := id
+		if route.method == http.MethodDelete {
+			target = b.addUnused(t)
+		}
+		path := route.path(target, "workspace_slug=acme")
+		a := b.doBody(t, route.method, path, access, route.body())
+		a.require(t, http.StatusUnauthorized)
+		a.requireGolden(t, "unauthorized")
+		if a := b.doBody(t, route.method, path, bearer(t, owner), route.body()); a.status != http.StatusOK {
+			t.Errorf("%s %s by JWT: status is %d, body %s", route.method, path, a.status, a.body)
+		}
 	}
 }

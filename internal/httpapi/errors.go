@@ -29,6 +29,7 @@ var (
 	errUnauthorized      = &apiError{http.StatusUnauthorized, "a valid bearer token is required"}
 	errNotYours          = &apiError{http.StatusForbidden, "you can only edit your own runtimes"}
 	errActiveAgents      = &apiError{http.StatusConflict, "agents are bound to this runtime; archive them or bind them to another runtime first"}
+	errReferred          = &apiError{http.StatusConflict, "something of the host's still refers to this runtime"}
 	errBodyTooLarge      = &apiError{http.StatusRequestEntityTooLarge, "the body must not be longer than 16384 bytes"}
 	errTooManyOfYours    = &apiError{http.StatusTooManyRequests, "too many of your requests are being answered at once; try again"}
 	errTooMany           = &apiError{http.StatusServiceUnavailable, "too many requests are being answered at once; try again"}

@@ -13,6 +13,7 @@ import (
 	_ "time/tzdata" // So that a machine without time zone data knows the names too.
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"daybook/queries"
@@ -20,6 +21,9 @@ import (
 
 // manageTimeout bounds a change. To delete a runtime deletes its tasks.
 const manageTimeout = 25 * time.Second
+
+// foreignKeyViolation is a SQLSTATE.
+const foreignKeyViolation = "23503"
 
 // maxBody is the size of a body in bytes.
 const maxBody = 16 << 10
@@ -51,7 +55,16 @@ func (s *API) updateRuntime(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var row queries.GetRuntimeRow
-	err = s.manage(r, id, change.Timezone, "updated", func(ctx context.Context, q *queries.Queries) error {
+	c := callerOf(r)
+	lock := func(ctx context.Context, q *queries.Queries) (queries.LockHostRuntimeRow, error) {
+		return q.LockHostRuntime(ctx, queries.LockHostRuntimeParams{
+			UserID: c.user, TokenHash: c.tokenHash, RuntimeID: id, Zone: optionalText(change.Timezone),
+		})
+	}
+	err = s.manage(r, id, "updated", lock, func(ctx context.Context, q *queries.Queries, locked *queries.LockHostRuntimeRow) error {
+		if !locked.ZoneKnown {
+			return badZone(*change.Timezone)
+		}
 		if change != (runtimeChange{}) {
 			err := q.UpdateHostRuntime(ctx, queries.UpdateHostRuntimeParams{
 				RuntimeID: id, Timezone: optionalText(change.Timezone), Visibility: optionalText(change.Visibility),
@@ -60,7 +73,6 @@ func (s *API) updateRuntime(w http.ResponseWriter, r *http.Request) error {
 				return err
 			}
 		}
-		c := callerOf(r)
 		row, err = q.GetRuntime(ctx, queries.GetRuntimeParams{UserID: c.user, TokenHash: c.tokenHash, RuntimeID: id})
 		return err
 	})
@@ -76,7 +88,12 @@ func (s *API) deleteRuntime(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	err = s.manage(r, id, nil, "deleted", func(ctx context.Context, q *queries.Queries) error {
+	c := callerOf(r)
+	lock := func(ctx context.Context, q *queries.Queries) (queries.LockHostRuntimeRow, error) {
+		row, err := q.LockHostRuntimeToDelete(ctx, queries.LockHostRuntimeToDeleteParams{UserID: c.user, TokenHash: c.tokenHash, RuntimeID: id})
+		return queries.LockHostRuntimeRow(row), err
+	}
+	err = s.manage(r, id, "deleted", lock, func(ctx context.Context, q *queries.Queries, _ *queries.LockHostRuntimeRow) error {
 		active, err := q.HasActiveAgents(ctx, id)
 		if err != nil {
 			return err
@@ -87,7 +104,15 @@ func (s *API) deleteRuntime(w http.ResponseWriter, r *http.Request) error {
 		if err := q.DeleteArchivedAgents(ctx, id); err != nil {
 			return err
 		}
-		return q.DeleteHostRuntime(ctx, id)
+		err = q.DeleteHostRuntime(ctx, id)
+		if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == foreignKeyViolation {
+			// An archived agent was taken back into use a moment ago, or a table that Daybook does not know refers to the runtime.
+			if pgErr.TableName == "agent" {
+				return errActiveAgents
+			}
+			return errReferred
+		}
+		return err
 	})
 	if err != nil {
 		return err
@@ -96,9 +121,11 @@ func (s *API) deleteRuntime(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// manage locks the runtime, checks that the caller may change it and that Postgres knows the zone, if there is one, makes the change, and
-// tells listeners, all in one transaction.
-func (s *API) manage(r *http.Request, id pgtype.UUID, zone *string, event string, change func(context.Context, *queries.Queries) error) error {
+// manage locks the runtime, checks that the caller may change it, makes the change, and tells listeners, all in one transaction.
+func (s *API) manage(r *http.Request, id pgtype.UUID, event string,
+	lock func(context.Context, *queries.Queries) (queries.LockHostRuntimeRow, error),
+	change func(context.Context, *queries.Queries, *queries.LockHostRuntimeRow) error,
+) error {
 	// The client may go; a change that has begun is brought to its end.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), manageTimeout)
 	defer cancel()
@@ -107,12 +134,9 @@ func (s *API) manage(r *http.Request, id pgtype.UUID, zone *string, event string
 		return err
 	}
 	defer conn.Release()
-	c := callerOf(r)
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		q := queries.New(tx)
-		row, err := q.LockHostRuntime(ctx, queries.LockHostRuntimeParams{
-			UserID: c.user, TokenHash: c.tokenHash, RuntimeID: id, Zone: optionalText(zone),
-		})
+		row, err := lock(ctx, q)
 		if err != nil {
 			return err
 		}
@@ -121,10 +145,7 @@ func (s *API) manage(r *http.Request, id pgtype.UUID, zone *string, event string
 		if !mayEdit(row.Role, row.UserID, row.OwnerID) {
 			return errNotYours
 		}
-		if !row.ZoneKnown {
-			return badZone(*zone)
-		}
-		if err := change(ctx, q); err != nil {
+		if err := change(ctx, q, &row); err != nil {
 			return err
 		}
 		payload, err := json.Marshal(notification{Event: event, RuntimeID: id, WorkspaceID: row.WorkspaceID})
@@ -141,31 +162,35 @@ func (s *API) manage(r *http.Request, id pgtype.UUID, zone *string, event string
 
 // readChange reads and checks the body of a PATCH. An empty zone becomes UTC.
 func readChange(w http.ResponseWriter, r *http.Request) (runtimeChange, error) {
-	var change runtimeChange
+	var change *runtimeChange
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
 	decoder.DisallowUnknownFields()
 	err := decoder.Decode(&change)
-	if err == nil && decoder.Decode(new(json.RawMessage)) != io.EOF { //nolint:errorlint // Decode returns it as it is.
-		err = errors.New("more than one value")
+	if err == nil {
+		if err = decoder.Decode(new(json.RawMessage)); err == nil {
+			err = errors.New("more than one value")
+		} else if errors.Is(err, io.EOF) {
+			err = nil
+		}
 	}
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return change, errBodyTooLarge
+		return runtimeChange{}, errBodyTooLarge
 	}
-	if err != nil {
-		return change, badRequest(`the body must be a JSON object with "timezone", "visibility" or both, and nothing else`)
+	if err != nil || change == nil {
+		return runtimeChange{}, badRequest(`the body must be a JSON object with "timezone", "visibility" or both, and nothing else`)
 	}
 	if change.Timezone != nil {
 		if *change.Timezone == "" {
 			*change.Timezone = zoneUTC
 		}
 		if !isIANA(*change.Timezone) {
-			return change, badZone(*change.Timezone)
+			return runtimeChange{}, badZone(*change.Timezone)
 		}
 	}
 	if change.Visibility != nil && !slices.Contains(visibilities, *change.Visibility) {
-		return change, badRequest("visibility must be private or public")
+		return runtimeChange{}, badRequest("visibility must be private or public")
 	}
-	return change, nil
+	return *change, nil
 }
 
 func badZone(zone string) error {

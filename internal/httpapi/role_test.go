@@ -166,7 +166,9 @@ func TestRoleForTheLag(t *testing.T) {
 	runtime := admin.addRuntime(t, "UTC")
 	r := newRole(t, admin.pool)
 	r.grant(t, append(readGrants, lagGrants...)...)
-	lag := func() string { return r.serve(t).get(t, owner, usagePath(runtime, "")).header.Get("Daybook-Lag-Seconds") }
+	lag := func() string {
+		return r.serve(t).get(t, owner, usagePath(runtime, "")).header.Get("Daybook-Lag-Seconds")
+	}
 	if lag() == "" {
 		t.Error("no lag")
 	}

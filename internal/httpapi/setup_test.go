@@ -290,7 +290,7 @@ func (b *bundle) do(t *testing.T, method, path string, header http.Header) answe
 	return a
 }
 
-// send is do for other goroutines than the test's.
+// send is do for other goroutines than the test's. An answer that is not as openapi.yaml says is an error.
 func (b *bundle) send(ctx context.Context, method, path string, header http.Header) (answer, error) {
 	request, err := http.NewRequestWithContext(ctx, method, b.url+path, nil)
 	if err != nil {
@@ -304,7 +304,12 @@ func (b *bundle) send(ctx context.Context, method, path string, header http.Head
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
-	return answer{response.StatusCode, response.Header, string(body), time.Since(start)}, err
+	took := time.Since(start)
+	// Preflights are CORS's and metrics Prometheus's, whatever server they are asked of.
+	if err == nil && method != http.MethodOptions && path != "/metrics" {
+		err = checkDescribed(method, path, header, response.StatusCode, response.Header, string(body))
+	}
+	return answer{response.StatusCode, response.Header, string(body), took}, err
 }
 
 // usagePatterns are the usage endpoints, readPatterns all that read.

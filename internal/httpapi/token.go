@@ -7,15 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/MicahParks/keyfunc/v3"
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/jackc/pgx/v5/pgtype"
-	"golang.org/x/time/rate"
 )
 
 const (
@@ -25,12 +22,6 @@ const (
 	DefaultLeeway = 30 * time.Second
 	MaxLeeway     = 60 * time.Second
 
-	// keysTimeout bounds one request for the set of keys, keysRefresh is the time between two. A key that is not in the set has it
-	// fetched at once, but no more often than keysRetry, so that tokens with made-up keys cannot overrun the signer.
-	keysTimeout = 2 * time.Second
-	keysRefresh = 15 * time.Minute
-	keysRetry   = 5 * time.Second
-
 	// accessTokenPrefix is what personal access tokens begin with.
 	accessTokenPrefix = "mul_"
 )
@@ -39,9 +30,6 @@ var (
 	secretAlgorithms = []string{jwt.SigningMethodHS256.Alg()}
 	keyAlgorithms    = []string{jwt.SigningMethodRS256.Alg(), jwt.SigningMethodES256.Alg(), jwt.SigningMethodEdDSA.Alg()}
 )
-
-// errKeysAway means that a token cannot be judged, because the keys were never there.
-var errKeysAway = errors.New("the set of keys could not be fetched yet")
 
 // TokenConfig says which JWTs (RFC 7519) are good. sub is the user's id, exp is required.
 type TokenConfig struct {
@@ -65,7 +53,7 @@ type TokenConfig struct {
 // Tokens verifies JWTs.
 type Tokens struct {
 	config TokenConfig
-	keys   keyfunc.Keyfunc // nil without JWKSURL
+	keys   *keySet // nil without JWKSURL
 	parser *jwt.Parser
 }
 
@@ -109,32 +97,11 @@ func NewTokens(ctx context.Context, config TokenConfig) (*Tokens, error) {
 	t := &Tokens{config: config, parser: jwt.NewParser(options...)}
 	if config.JWKSURL != "" {
 		var err error
-		if t.keys, err = fetchKeys(ctx, config); err != nil {
+		if t.keys, err = newKeySet(ctx, config.JWKSURL, config.Logger); err != nil {
 			return nil, err
 		}
 	}
 	return t, nil
-}
-
-func fetchKeys(ctx context.Context, config TokenConfig) (keyfunc.Keyfunc, error) {
-	if u, err := url.Parse(config.JWKSURL); err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
-		return nil, fmt.Errorf("DAYBOOK_JWKS_URL must be an http or https URL, not %q", config.JWKSURL)
-	}
-	keys, err := keyfunc.NewDefaultOverrideCtx(ctx, []string{config.JWKSURL}, keyfunc.Override{
-		HTTPTimeout:       keysTimeout,
-		RefreshInterval:   keysRefresh,
-		RefreshUnknownKID: rate.NewLimiter(rate.Every(keysRetry), 1),
-		RateLimitWaitMax:  keysTimeout,
-		RefreshErrorHandlerFunc: func(string) func(context.Context, error) {
-			return func(ctx context.Context, err error) {
-				config.Logger.ErrorContext(ctx, "the keys of tokens could not be fetched; trying again", slog.Any("error", err))
-			}
-		},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("DAYBOOK_JWKS_URL: %w", err)
-	}
-	return keys, nil
 }
 
 // Verify returns the user that a token was signed for.
@@ -156,11 +123,7 @@ func (t *Tokens) keyOf(ctx context.Context, token *jwt.Token) (any, error) {
 	if slices.Contains(secretAlgorithms, token.Method.Alg()) {
 		return t.config.Secret, nil
 	}
-	key, err := t.keys.KeyfuncCtx(ctx)(token)
-	if all, readErr := t.keys.Storage().KeyReadAll(ctx); readErr == nil && len(all) == 0 {
-		return nil, errKeysAway
-	}
-	return key, err
+	return t.keys.keyOf(ctx, token)
 }
 
 // SignToken returns a JWT for the user, signed with HS256, that expires after lifetime. Issuer and audience may be empty.
