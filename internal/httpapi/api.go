@@ -104,7 +104,7 @@ func New(config Config) (*API, error) {
 // routes is the whole tree. Each usage endpoint is there twice: as it is, in the format that the request accepts, and as CSV.
 func (s *API) routes() chi.Router {
 	r := chi.NewRouter()
-	r.Use(identify, s.observe, s.recoverPanics, s.allowOrigins(), compress, s.limitTime, middleware.GetHead)
+	r.Use(s.begin, s.observe, s.recoverPanics, s.allowOrigins(), compress, middleware.GetHead)
 	r.NotFound(func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, errNotFound) })
 	r.MethodNotAllowed(s.methodNotAllowed)
 

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -19,8 +18,6 @@ type caller struct {
 	tokenHash pgtype.Text
 }
 
-type callerKey struct{}
-
 // authenticate lets a request pass that has a token, and keeps its caller for callerOf.
 func (s *API) authenticate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -29,8 +26,9 @@ func (s *API) authenticate(next http.Handler) http.Handler {
 			s.fail(w, r, err)
 			return
 		}
-		infoOf(r).user = c.user
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, c)))
+		info := infoOf(r)
+		info.caller, info.user = c, c.user
+		next.ServeHTTP(w, r)
 	})
 }
 
@@ -68,7 +66,4 @@ func bearerToken(r *http.Request) (token string, ok bool) {
 func isRead(r *http.Request) bool { return r.Method == http.MethodGet || r.Method == http.MethodHead }
 
 // callerOf returns the caller of a request that has passed authenticate.
-func callerOf(r *http.Request) caller {
-	c, _ := r.Context().Value(callerKey{}).(caller)
-	return c
-}
+func callerOf(r *http.Request) caller { return infoOf(r).caller }

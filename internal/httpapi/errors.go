@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 
-	"github.com/go-chi/chi/v5/middleware"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/puddle/v2"
 )
@@ -93,7 +92,7 @@ func (s *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	e := statusOf(err)
 	body := errorBody{Error: e.message}
 	if e.status >= http.StatusInternalServerError {
-		body.RequestID = middleware.GetReqID(r.Context())
+		body.RequestID = infoOf(r).id
 		s.config.Logger.ErrorContext(r.Context(), "request failed", slog.Any("error", err), requestID(r))
 	}
 	switch e.status {

@@ -79,7 +79,8 @@ func (s *API) updateRuntime(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return answerObject(w, r, newPermittedRuntime(&row))
+	answerRuntime(w, r, &row)
+	return nil
 }
 
 // deleteRuntime deletes a runtime that no agent uses any more, and its archived agents.

@@ -214,5 +214,5 @@ func (s *API) Metrics() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", health)
 	mux.HandleFunc("GET /readyz", s.ready)
-	return mux
+	return s.begin(mux)
 }

@@ -17,14 +17,32 @@ import (
 
 var plainID = regexp.MustCompile(`^[0-9A-Za-z._-]{1,64}$`)
 
-// requestInfo is what becomes known of a request while it is answered, for its line in the log.
+// requestInfo is what is known of a request, for its line in the log and for handlers. It is one value, for each that is put into a
+// context copies the request.
 type requestInfo struct {
+	id string
+	// caller is set by authenticate. Whose token it is becomes known with the answer, then it is in user too.
+	caller          caller
 	user, workspace pgtype.UUID
 }
 
 type requestInfoKey struct{}
 
-// infoOf returns the info of a request that has passed observe.
+// begin gives each request its info and its time limit. Its id is the caller's, if that is short and plain, else a new one; those of
+// chi's own middleware begin with the name of the machine.
+func (s *API) begin(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := r.Header.Get(middleware.RequestIDHeader)
+		if !plainID.MatchString(id) {
+			id = rand.Text()
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), s.config.Timeout)
+		defer cancel()
+		next.ServeHTTP(w, r.WithContext(context.WithValue(ctx, requestInfoKey{}, &requestInfo{id: id})))
+	})
+}
+
+// infoOf returns the info of a request that has passed begin.
 func infoOf(r *http.Request) *requestInfo {
 	info, ok := r.Context().Value(requestInfoKey{}).(*requestInfo)
 	if !ok {
@@ -33,12 +51,13 @@ func infoOf(r *http.Request) *requestInfo {
 	return info
 }
 
+func requestID(r *http.Request) slog.Attr { return slog.String("request_id", infoOf(r).id) }
+
 // observe logs and counts each request.
 func (s *API) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		info := &requestInfo{}
-		r = r.WithContext(context.WithValue(r.Context(), requestInfoKey{}, info))
+		info := infoOf(r)
 		ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
 		next.ServeHTTP(ww, r)
 		duration := time.Since(start)
@@ -72,30 +91,6 @@ func (s *API) recoverPanics(next http.Handler) http.Handler {
 		}()
 		next.ServeHTTP(w, r)
 	})
-}
-
-func (s *API) limitTime(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), s.config.Timeout)
-		defer cancel()
-		next.ServeHTTP(w, r.WithContext(ctx))
-	})
-}
-
-// identify gives each request an id for its log lines and its error: the caller's, if it is short and plain, else a new one.
-// Those of chi's own middleware begin with the name of the machine.
-func identify(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id := r.Header.Get(middleware.RequestIDHeader)
-		if !plainID.MatchString(id) {
-			id = rand.Text()
-		}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), middleware.RequestIDKey, id)))
-	})
-}
-
-func requestID(r *http.Request) slog.Attr {
-	return slog.String("request_id", middleware.GetReqID(r.Context()))
 }
 
 func writeJSON(w http.ResponseWriter, status int, body any) {

@@ -68,6 +68,52 @@ func (w *jsonRows) number(name string, v int64) {
 	w.buf = strconv.AppendInt(w.buf, v, 10)
 }
 
+func (w *jsonRows) optionalID(name string, v pgtype.UUID) {
+	if v.Valid {
+		w.id(name, v)
+	} else {
+		w.raw(name, "null")
+	}
+}
+
+func (w *jsonRows) optionalText(name string, v pgtype.Text) {
+	if v.Valid {
+		w.text(name, v.String)
+	} else {
+		w.raw(name, "null")
+	}
+}
+
+// time writes an instant as RFC 3339 in UTC, to the second; null if there is none.
+func (w *jsonRows) time(name string, v pgtype.Timestamptz) {
+	if !v.Valid || v.InfinityModifier != pgtype.Finite {
+		w.raw(name, "null")
+		return
+	}
+	w.name(name)
+	w.buf = append(w.buf, '"')
+	w.buf = v.Time.UTC().AppendFormat(w.buf, time.RFC3339)
+	w.buf = append(w.buf, '"')
+}
+
+func (w *jsonRows) bool(name string, v bool) { w.raw(name, strconv.FormatBool(v)) }
+
+// json writes what is JSON already, without spaces.
+func (w *jsonRows) json(name string, v []byte) {
+	var out bytes.Buffer
+	if json.Compact(&out, v) != nil { // Postgres does not make such.
+		w.raw(name, "null")
+		return
+	}
+	w.raw(name, out.String())
+}
+
+// raw writes what is JSON already.
+func (w *jsonRows) raw(name, v string) {
+	w.name(name)
+	w.buf = append(w.buf, v...)
+}
+
 func (w *jsonRows) end() {
 	w.buf = append(w.buf, '}')
 	w.rows++
@@ -81,6 +127,9 @@ func (w *jsonRows) body() []byte {
 	}
 	return append(w.buf, "]\n"...)
 }
+
+// object returns the one row.
+func (w *jsonRows) object() []byte { return append(w.buf[1:], '\n') }
 
 // appendString appends a JSON string. What needs no escape, as nearly all names of models, is copied.
 func appendString(b []byte, s string) []byte {

@@ -2,10 +2,8 @@ package httpapi
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -36,58 +34,40 @@ var launchHeaders = map[string]string{
 	"kiro":     "kiro-cli acp",
 }
 
-// runtimeObject is a runtime as clients know it. Times are RFC 3339 in UTC, to the second.
-type runtimeObject struct {
-	ID           pgtype.UUID     `json:"id"`
-	WorkspaceID  pgtype.UUID     `json:"workspace_id"`
-	DaemonID     pgtype.Text     `json:"daemon_id"`
-	Name         string          `json:"name"`
-	RuntimeMode  string          `json:"runtime_mode"`
-	Provider     string          `json:"provider"`
-	LaunchHeader string          `json:"launch_header"`
-	Status       string          `json:"status"`
-	DeviceInfo   string          `json:"device_info"`
-	Metadata     json.RawMessage `json:"metadata"`
-	OwnerID      pgtype.UUID     `json:"owner_id"`
-	Visibility   string          `json:"visibility"`
-	Timezone     string          `json:"timezone"`
-	LastSeenAt   *string         `json:"last_seen_at"`
-	CreatedAt    *string         `json:"created_at"`
-	UpdatedAt    *string         `json:"updated_at"`
+// writeRuntime writes a runtime as clients know it.
+func writeRuntime(w *jsonRows, r *queries.GetRuntimeRow) {
+	w.id("id", r.ID)
+	w.id("workspace_id", r.WorkspaceID)
+	w.optionalText("daemon_id", r.DaemonID)
+	w.text("name", r.Name)
+	w.text("runtime_mode", r.RuntimeMode)
+	w.text("provider", r.Provider)
+	w.text("launch_header", launchHeaders[r.Provider])
+	w.text("status", r.Status)
+	w.text("device_info", r.DeviceInfo)
+	w.json("metadata", r.Metadata)
+	w.optionalID("owner_id", r.OwnerID)
+	w.text("visibility", r.Visibility)
+	w.text("timezone", r.Timezone)
+	w.time("last_seen_at", r.LastSeenAt)
+	w.time("created_at", r.CreatedAt)
+	w.time("updated_at", r.UpdatedAt)
 }
 
-// permittedRuntime also says what the caller may do with it.
-type permittedRuntime struct {
-	runtimeObject
-	CanEdit bool `json:"can_edit"` // change or delete it
-	CanUse  bool `json:"can_use"`  // bind an agent to it
-}
-
-func newRuntimeObject(r *queries.GetRuntimeRow) runtimeObject {
-	return runtimeObject{
-		ID: r.ID, WorkspaceID: r.WorkspaceID, DaemonID: r.DaemonID, Name: r.Name, RuntimeMode: r.RuntimeMode, Provider: r.Provider,
-		LaunchHeader: launchHeaders[r.Provider], Status: r.Status, DeviceInfo: r.DeviceInfo, Metadata: r.Metadata, OwnerID: r.OwnerID,
-		Visibility: r.Visibility, Timezone: r.Timezone,
-		LastSeenAt: formatTime(r.LastSeenAt), CreatedAt: formatTime(r.CreatedAt), UpdatedAt: formatTime(r.UpdatedAt),
-	}
-}
-
-func newPermittedRuntime(r *queries.GetRuntimeRow) permittedRuntime {
-	edit := mayEdit(r.Role, r.UserID, r.OwnerID)
-	return permittedRuntime{runtimeObject: newRuntimeObject(r), CanEdit: edit, CanUse: edit || r.Visibility == visibilityPublic}
+// answerRuntime answers with one runtime and what the caller may do with it: change or delete it, bind an agent to it.
+func answerRuntime(w http.ResponseWriter, r *http.Request, row *queries.GetRuntimeRow) {
+	edit := mayEdit(row.Role, row.UserID, row.OwnerID)
+	var out jsonRows
+	writeRuntime(&out, row)
+	out.bool("can_edit", edit)
+	out.bool("can_use", edit || row.Visibility == visibilityPublic)
+	out.end()
+	answerPrivately(w, r, contentTypeJSON, out.object())
 }
 
 // mayEdit: owners and admins of the workspace, and the runtime's owner.
 func mayEdit(role string, user, owner pgtype.UUID) bool {
 	return role == roleOwner || role == roleAdmin || (owner.Valid && owner == user)
-}
-
-func formatTime(t pgtype.Timestamptz) *string {
-	if !t.Valid || t.InfinityModifier != pgtype.Finite {
-		return nil
-	}
-	s := t.Time.UTC().Format(time.RFC3339)
-	return &s
 }
 
 // getRuntime answers with one runtime and what the caller may do with it.
@@ -100,7 +80,8 @@ func (s *API) getRuntime(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return answerObject(w, r, newPermittedRuntime(&row))
+	answerRuntime(w, r, &row)
+	return nil
 }
 
 func (s *API) readRuntime(r *http.Request, id pgtype.UUID) (queries.GetRuntimeRow, error) {
@@ -148,22 +129,15 @@ func (s *API) listRuntimes(w http.ResponseWriter, r *http.Request) error {
 	}
 	info := infoOf(r)
 	info.user, info.workspace = rows[0].UserID, rows[0].WorkspaceID
-	list := make([]runtimeObject, 0, len(rows))
+	var out jsonRows
 	for _, row := range rows {
 		if row.Found {
 			object := queries.GetRuntimeRow(row)
-			list = append(list, newRuntimeObject(&object))
+			writeRuntime(&out, &object)
+			out.end()
 		}
 	}
-	return answerObject(w, r, list)
-}
-
-func answerObject(w http.ResponseWriter, r *http.Request, object any) error {
-	body, err := json.Marshal(object)
-	if err != nil {
-		return err
-	}
-	answerPrivately(w, r, contentTypeJSON, append(body, '\n'))
+	answerPrivately(w, r, contentTypeJSON, out.body())
 	return nil
 }
 

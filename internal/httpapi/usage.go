@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -133,6 +134,9 @@ var (
 
 // acquire gets a connection within acquireTimeout, however long what is done with it may take.
 func acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, error) {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= acquireTimeout {
+		return pool.Acquire(ctx)
+	}
 	ctx, cancel := context.WithTimeout(ctx, acquireTimeout)
 	defer cancel()
 	return pool.Acquire(ctx)
