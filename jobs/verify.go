@@ -52,11 +52,12 @@ func (w *verifyWorker) Work(ctx context.Context, _ *river.Job[VerifyArgs]) error
 	if !coverage.Complete {
 		return nil
 	}
-	begin := time.Now()
+	budget, cancel := context.WithTimeout(w.fleet.stopping, verifyBudget)
+	defer cancel()
 	differences := make(map[string]int)
 	result, err := rollup.VerifySample(ctx, config.Pool, rollup.Sample{
 		Period: config.VerifyPeriod, Every: verifyEvery,
-		Enough: func() bool { return w.fleet.stopping.Err() != nil || time.Since(begin) > verifyBudget },
+		Enough: func() bool { return budget.Err() != nil },
 		Difference: func(d rollup.Difference) {
 			if differences[d.Rollup]++; differences[d.Rollup] <= maxLogged {
 				config.Logger.Error("a rollup differs; repairing it", slog.String("table", d.Rollup),

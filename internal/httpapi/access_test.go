@@ -83,9 +83,9 @@ func (r apiRoute) body() string {
 }
 
 // serveWithWrites puts an API that may write before a pool.
-func serveWithWrites(t *testing.T, pool *pgxpool.Pool, configure ...func(*httpapi.Config)) *bundle {
+func serveWithWrites(t *testing.T, pool *pgxpool.Pool) *bundle {
 	t.Helper()
-	return serve(t, pool, append(configure, withWritePool(pool))...)
+	return serve(t, pool, withWritePool(pool))
 }
 
 func withWritePool(pool *pgxpool.Pool) func(*httpapi.Config) {

@@ -25,8 +25,9 @@ import (
 const (
 	// acquireTimeout bounds the wait for a connection, so that a database that is away gives 503 in time.
 	acquireTimeout = 2500 * time.Millisecond
-	// DefaultTimeout bounds a request when rollups answer it, DefaultSourceTimeout when the host's tables do.
-	DefaultTimeout       = 2500 * time.Millisecond
+	// DefaultTimeout bounds a request when rollups answer it.
+	DefaultTimeout = 2500 * time.Millisecond
+	// DefaultSourceTimeout bounds a request when the host's tables answer it.
 	DefaultSourceTimeout = time.Minute
 	// DefaultMaxRequests is the number of requests that are answered at once.
 	DefaultMaxRequests = 256

@@ -93,8 +93,14 @@ func (s *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	body := errorBody{Error: e.message}
 	if e.status >= http.StatusInternalServerError {
 		body.RequestID = infoOf(r).id
-		s.config.Logger.ErrorContext(r.Context(), "request failed", slog.Any("error", err), requestID(r))
+		level := slog.LevelError
+		if e == errTooMany { // It is in the request's line, and there are many of them.
+			level = slog.LevelDebug
+		}
+		s.config.Logger.Log(r.Context(), level, "request failed", slog.Any("error", err), requestID(r))
 	}
+	// What one caller may not see another may.
+	w.Header().Set("Cache-Control", "no-store")
 	switch e.status {
 	case http.StatusUnauthorized:
 		w.Header().Set("WWW-Authenticate", "Bearer")

@@ -160,6 +160,7 @@ func checkFuzzed(t *testing.T, path string, response *http.Response) {
 // addSeeds adds requests of every kind, from which fuzzing goes on. It begins by running all of them, so there is one of each and not
 // every combination.
 func addSeeds(f *testing.F) {
+	f.Helper()
 	paths := []string{"/", "/healthz", "/readyz", "/openapi.yaml", "/docs", "/docs/", "/api", "/api/", "/api/nothing", "*", "http://daybook/healthz"}
 	for _, pattern := range readPatterns {
 		paths = append(paths, strings.ReplaceAll(pattern, "{runtimeId}", fuzzRuntime), strings.ReplaceAll(pattern, "{runtimeId}", fuzzRuntime)+".csv")

@@ -3,6 +3,8 @@ package httpapi
 import (
 	"net/http"
 	"sync"
+
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // limiter bounds the requests that are answered at once, all together and of one caller, and turns others away at once. A queue without
@@ -15,7 +17,11 @@ type limiter struct {
 	of  map[caller]int
 }
 
-// newLimiter takes max requests at once, of which one caller may have half.
+// anyToken stands for all personal access tokens together. Until a statement has looked one up, it may be made up, and each that is
+// made up is another caller.
+var anyToken = caller{tokenHash: pgtype.Text{Valid: true}}
+
+// newLimiter takes max requests at once, of which one caller may have half, and so may all personal access tokens together.
 func newLimiter(maxRequests int) *limiter {
 	return &limiter{max: maxRequests, maxOfOne: (maxRequests + 1) / 2, of: make(map[caller]int)}
 }
@@ -26,20 +32,29 @@ func (l *limiter) enter(c caller) error {
 	switch {
 	case l.all >= l.max:
 		return errTooMany
-	case l.of[c] >= l.maxOfOne:
+	case l.of[c] >= l.maxOfOne, c.tokenHash.Valid && l.of[anyToken] >= l.maxOfOne:
 		return errTooManyOfYours
 	}
-	l.all++
-	l.of[c]++
+	l.add(c, 1)
 	return nil
 }
 
 func (l *limiter) leave(c caller) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.all--
-	if l.of[c]--; l.of[c] == 0 {
-		delete(l.of, c)
+	l.add(c, -1)
+}
+
+func (l *limiter) add(c caller, n int) {
+	l.all += n
+	keys := []caller{c}
+	if c.tokenHash.Valid {
+		keys = append(keys, anyToken)
+	}
+	for _, key := range keys {
+		if l.of[key] += n; l.of[key] == 0 {
+			delete(l.of, key)
+		}
 	}
 }
 

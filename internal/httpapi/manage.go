@@ -61,11 +61,15 @@ func (s *API) updateRuntime(w http.ResponseWriter, r *http.Request) error {
 			UserID: c.user, TokenHash: c.tokenHash, RuntimeID: id, Zone: optionalText(change.Timezone),
 		})
 	}
-	err = s.manage(r, id, "updated", lock, func(ctx context.Context, q *queries.Queries, locked *queries.LockHostRuntimeRow) error {
+	event := "updated"
+	if change == (runtimeChange{}) {
+		event = ""
+	}
+	err = s.manage(r, id, event, lock, func(ctx context.Context, q *queries.Queries, locked *queries.LockHostRuntimeRow) error {
 		if !locked.ZoneKnown {
 			return badZone(*change.Timezone)
 		}
-		if change != (runtimeChange{}) {
+		if event != "" {
 			err := q.UpdateHostRuntime(ctx, queries.UpdateHostRuntimeParams{
 				RuntimeID: id, Timezone: optionalText(change.Timezone), Visibility: optionalText(change.Visibility),
 			})
@@ -122,7 +126,8 @@ func (s *API) deleteRuntime(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// manage locks the runtime, checks that the caller may change it, makes the change, and tells listeners, all in one transaction.
+// manage locks the runtime, checks that the caller may change it, makes the change, and tells listeners of the event unless it is
+// empty, all in one transaction.
 func (s *API) manage(r *http.Request, id pgtype.UUID, event string,
 	lock func(context.Context, *queries.Queries) (queries.LockHostRuntimeRow, error),
 	change func(context.Context, *queries.Queries, *queries.LockHostRuntimeRow) error,
@@ -148,6 +153,9 @@ func (s *API) manage(r *http.Request, id pgtype.UUID, event string,
 		}
 		if err := change(ctx, q, &row); err != nil {
 			return err
+		}
+		if event == "" {
+			return nil
 		}
 		payload, err := json.Marshal(notification{Event: event, RuntimeID: id, WorkspaceID: row.WorkspaceID})
 		if err != nil {

@@ -41,7 +41,7 @@ func begin(t *testing.T, pool *pgxpool.Pool) pgx.Tx {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { tx.Rollback(context.Background()) }) //nolint:errcheck // It may have ended.
+	t.Cleanup(func() { tx.Rollback(context.Background()) })
 	return tx
 }
 

@@ -52,7 +52,7 @@ func (n node) followed() node {
 	for n.yaml != nil && n.yaml.Kind == yaml.MappingNode && len(n.yaml.Content) > 0 && n.yaml.Content[0].Value == "$ref" {
 		pointer := strings.TrimPrefix(n.yaml.Content[1].Value, "#/")
 		n = n.document.root
-		for _, key := range strings.Split(pointer, "/") {
+		for key := range strings.SplitSeq(pointer, "/") {
 			n = n.child(strings.NewReplacer("~1", "/", "~0", "~").Replace(key))
 		}
 	}

@@ -80,7 +80,7 @@ func TestDescriptionIsOpenAPI31(t *testing.T) {
 		}
 	}
 	section := ""
-	for _, line := range strings.Split(string(httpapi.OpenAPI[strings.Index(string(httpapi.OpenAPI), "\ncomponents:"):]), "\n") {
+	for line := range strings.SplitSeq(string(httpapi.OpenAPI[strings.Index(string(httpapi.OpenAPI), "\ncomponents:"):]), "\n") {
 		if match := regexp.MustCompile(`^( {2}| {4})(\w+):$`).FindStringSubmatch(line); match != nil && len(match[1]) == 2 {
 			section = match[2]
 		} else if match != nil && section != "securitySchemes" &&

@@ -135,8 +135,11 @@ func (p params) orHeader(r *http.Request, name, header string) (string, error) {
 	if !ok {
 		return "", badRequest(name + " must be given once")
 	}
-	if value == "" {
-		value = r.Header.Get(header)
+	if value != "" {
+		return value, nil
 	}
-	return value, nil
+	if len(r.Header.Values(header)) > 1 {
+		return "", badRequest("the header " + header + " must be given once")
+	}
+	return r.Header.Get(header), nil
 }

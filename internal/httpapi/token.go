@@ -19,9 +19,10 @@ import (
 const (
 	// MinSecret is the length in bytes of a secret that is as strong as HS256 (RFC 7518, section 3.2).
 	MinSecret = 32
-	// DefaultLeeway is how far the clocks of who signs tokens and of this machine may be apart, MaxLeeway how far at most.
+	// DefaultLeeway is how far the clocks of who signs tokens and of this machine may be apart.
 	DefaultLeeway = 30 * time.Second
-	MaxLeeway     = 60 * time.Second
+	// MaxLeeway is how far they may be allowed to be.
+	MaxLeeway = 60 * time.Second
 
 	// accessTokenPrefix is what personal access tokens begin with.
 	accessTokenPrefix = "mul_"
