@@ -190,7 +190,7 @@ func TestConfigIsChecked(t *testing.T) {
 	if _, err := New(Config{}); err == nil {
 		t.Error("a fleet without pool and logger was made")
 	}
-	if got, want := (Config{DrainWorkers: 8, RebuildWorkers: 1}).Connections(), int32(15); got != want {
+	if got, want := (Config{DrainWorkers: 8, RebuildWorkers: 1}).Connections(), int32(16); got != want {
 		t.Errorf("%d connections, want %d", got, want)
 	}
 }
