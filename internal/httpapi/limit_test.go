@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"crypto/rand"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -92,6 +93,35 @@ func TestTooManyRequestsAtOnce(t *testing.T) {
 			b.get(t, user, path).require(t, http.StatusOK)
 		}
 	}
+}
+
+// Personal access tokens are found to be made up only by asking the database, so they must not take the places of everybody.
+func TestMadeUpTokensDoNotTakeAllPlaces(t *testing.T) {
+	t.Parallel()
+	host := setup(t)
+	b := serveFew(t, host, 4)
+	path := usagePath(b.addRuntime(t, "UTC"), "")
+	madeUp := func() http.Header { return http.Header{"Authorization": {"Bearer mul_" + rand.Text()}} }
+	tx := b.lockMembers(t)
+	var group sync.WaitGroup
+	for range 2 {
+		header := madeUp()
+		group.Go(func() {
+			if a, err := b.send(t.Context(), http.MethodGet, path, header); err != nil || a.status != http.StatusUnauthorized {
+				t.Errorf("a token that is made up: status is %d, %v, body %s", a.status, err, a.body)
+			}
+		})
+	}
+	awaitBlocked(t, b.pool, 2)
+	for range 10 {
+		b.do(t, http.MethodGet, path, madeUp()).requireShed(t, http.StatusTooManyRequests, "too many of your requests")
+	}
+	h := &held{b: b}
+	h.hold(t, 2, bearer(t, owner), path)
+	awaitBlocked(t, b.pool, 4)
+	commit(t, tx)
+	group.Wait()
+	h.group.Wait()
 }
 
 // A place is given back however a request ends.

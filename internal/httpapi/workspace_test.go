@@ -93,6 +93,12 @@ func TestWorkspaceNames(t *testing.T) {
 					t.Errorf("%s: body is %s", name, a.body)
 				}
 			}
+			// Given twice, it is not clear which one is meant, in a header either.
+			for name, value := range map[string]string{"X-Workspace-Slug": "acme", "X-Workspace-Id": acmeID} {
+				header := bearer(t, owner)
+				header[name] = []string{value, value}
+				b.do(t, http.MethodGet, route.pattern, header).requireError(t, http.StatusBadRequest, "must be given once")
+			}
 		})
 	}
 }
