@@ -18,6 +18,7 @@ func TestFleetsRepairWhatDiffers(t *testing.T) {
 	if err := demo.Fill(t.Context(), pool, demo.Size{Tasks: 200}); err != nil {
 		t.Fatal(err)
 	}
+	exec(t, pool, `UPDATE daybook.coverage SET backfill_finished_at = NULL`)
 	worker := &verifyWorker{fleet: fleet}
 	if err := worker.Work(t.Context(), nil); err != nil {
 		t.Fatal(err)

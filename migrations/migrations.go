@@ -106,7 +106,18 @@ func Up(ctx context.Context, pool *pgxpool.Pool) ([]string, error) {
 			return explain(ctx, pool, err, writers)
 		})
 	})
-	return applied, err
+	if err != nil {
+		return applied, err
+	}
+	return applied, noteEmptyHost(ctx, pool)
+}
+
+// noteEmptyHost notes that a host which has no tasks yet needs no backfill.
+func noteEmptyHost(ctx context.Context, pool *pgxpool.Pool) error {
+	if _, err := pool.Exec(ctx, statement("note_empty_host")); err != nil {
+		return fmt.Errorf("look whether the host has tasks: %w", err)
+	}
+	return nil
 }
 
 // Down removes the schema and everything in it, and the triggers. The host is left as it was before Up.
@@ -193,7 +204,10 @@ func Attach(ctx context.Context, pool *pgxpool.Pool) error {
 	if err := CheckHost(ctx, pool); err != nil {
 		return err
 	}
-	return callWithLockTimeout(ctx, pool, statement("attach"), writers)
+	if err := callWithLockTimeout(ctx, pool, statement("attach"), writers); err != nil {
+		return err
+	}
+	return noteEmptyHost(ctx, pool)
 }
 
 // Detach takes the triggers off. From then on the host's changes are not counted. It returns ErrBusy rather than make the

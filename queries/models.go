@@ -211,8 +211,9 @@ type DaybookUsageContribution struct {
 
 // The last verification of each unit: a runtime, or with the nil UUID all that has no runtime, which is tasks without one and the rollups of workspaces.
 type DaybookVerification struct {
-	Unit       pgtype.UUID
-	VerifiedAt pgtype.Timestamptz
+	Unit        pgtype.UUID
+	AttemptedAt pgtype.Timestamptz
+	VerifiedAt  pgtype.Timestamptz
 	// The number of differences by table; empty if there were none.
 	Differences []byte
 }

@@ -2,9 +2,10 @@
 
 -- name: GetRuntime :one
 SELECT r.user_id::uuid AS user_id, r.workspace_id::uuid AS workspace_id, r.role::text AS role, true::boolean AS found,
-    h.id, h.daemon_id, h.name::text AS name, h.runtime_mode::text AS runtime_mode, h.provider::text AS provider, h.status::text AS status,
+    h.id, h.daemon_id, coalesce(h.name::text, '')::text AS name, coalesce(h.runtime_mode::text, '')::text AS runtime_mode,
+    coalesce(h.provider::text, '')::text AS provider, coalesce(h.status::text, '')::text AS status,
     coalesce(h.device_info::text, '')::text AS device_info, coalesce(nullif(h.metadata::jsonb, 'null'), '{}')::jsonb AS metadata, h.owner_id,
-    h.visibility::text AS visibility, coalesce(h.timezone::text, 'UTC')::text AS timezone, h.last_seen_at, h.created_at, h.updated_at
+    coalesce(h.visibility::text, '')::text AS visibility, coalesce(h.timezone::text, 'UTC')::text AS timezone, h.last_seen_at, h.created_at, h.updated_at
 FROM daybook.readable_runtime(sqlc.narg(user_id)::uuid, sqlc.narg(token_hash)::text, @runtime_id::uuid)
     AS r (id, workspace_id, user_id, role, owner_id, host_timezone, built, timezone)
 JOIN public.agent_runtime h ON h.id = r.id;

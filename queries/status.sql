@@ -5,10 +5,13 @@
 --
 -- A replica shows what had been committed when its last replayed transaction was: its lag is no less than the age of that. Workers
 -- write a sign of life every second, so on a host that stands still a replica that keeps up is a second old and not more.
--- It is not known if nothing tells the replica. replay_seconds is 0 on a primary.
+-- It is not known if nothing tells the replica. replay_seconds is 0 on a primary. Where counted is false, changes may be missing of which
+-- there is no entry: triggers are off, or were, or nobody has backfilled.
 SELECT coalesce(greatest(waiting.seconds, behind.seconds, 0), 0)::float8 AS seconds,
     coalesce(greatest(behind.seconds, 0), 0)::float8 AS replay_seconds, (behind.seconds IS NOT NULL)::boolean AS known,
-    daybook.attached()::boolean AS attached
+    coalesce((
+        SELECT daybook.attached() AND c.backfill_listed_at > c.attached_at AND c.backfill_finished_at IS NOT NULL
+        FROM daybook.coverage c), false)::boolean AS counted
 FROM (
     SELECT extract(epoch FROM clock_timestamp() - least(
         (SELECT min(first.enqueued_at)
@@ -34,11 +37,12 @@ SELECT (SELECT count(*) FROM (SELECT FROM daybook.task_usage_daily_dirty LIMIT @
 -- name: GetVerified :one
 -- runtimes: how many have been verified. complete: everything that is counted has been; then oldest_seconds is the age of the
 -- last full pass.
-SELECT (SELECT count(*) FROM daybook.verification v WHERE v.unit <> '00000000-0000-0000-0000-000000000000') AS runtimes,
-    (EXISTS (SELECT FROM daybook.verification v WHERE v.unit = '00000000-0000-0000-0000-000000000000')
+SELECT (SELECT count(*) FROM daybook.verification v
+     WHERE v.unit <> '00000000-0000-0000-0000-000000000000' AND v.verified_at IS NOT NULL) AS runtimes,
+    (EXISTS (SELECT FROM daybook.verification v WHERE v.unit = '00000000-0000-0000-0000-000000000000' AND v.verified_at IS NOT NULL)
         AND NOT EXISTS (
             SELECT FROM daybook.runtime_rollup r
-            WHERE NOT EXISTS (SELECT FROM daybook.verification v WHERE v.unit = r.runtime_id)))::boolean AS complete,
+            WHERE NOT EXISTS (SELECT FROM daybook.verification v WHERE v.unit = r.runtime_id AND v.verified_at IS NOT NULL)))::boolean AS complete,
     coalesce((SELECT extract(epoch FROM clock_timestamp() - min(v.verified_at)) FROM daybook.verification v), 0)::float8 AS oldest_seconds;
 
 -- name: ListDrift :many

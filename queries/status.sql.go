@@ -12,7 +12,9 @@ import (
 const getLag = `-- name: GetLag :one
 SELECT coalesce(greatest(waiting.seconds, behind.seconds, 0), 0)::float8 AS seconds,
     coalesce(greatest(behind.seconds, 0), 0)::float8 AS replay_seconds, (behind.seconds IS NOT NULL)::boolean AS known,
-    daybook.attached()::boolean AS attached
+    coalesce((
+        SELECT daybook.attached() AND c.backfill_listed_at > c.attached_at AND c.backfill_finished_at IS NOT NULL
+        FROM daybook.coverage c), false)::boolean AS counted
 FROM (
     SELECT extract(epoch FROM clock_timestamp() - least(
         (SELECT min(first.enqueued_at)
@@ -33,7 +35,7 @@ type GetLagRow struct {
 	Seconds       float64
 	ReplaySeconds float64
 	Known         bool
-	Attached      bool
+	Counted       bool
 }
 
 // The age in seconds of the oldest committed change that no rollup counts yet, by the database's clock; 0 if there is none.
@@ -42,7 +44,8 @@ type GetLagRow struct {
 //
 // A replica shows what had been committed when its last replayed transaction was: its lag is no less than the age of that. Workers
 // write a sign of life every second, so on a host that stands still a replica that keeps up is a second old and not more.
-// It is not known if nothing tells the replica. replay_seconds is 0 on a primary.
+// It is not known if nothing tells the replica. replay_seconds is 0 on a primary. Where counted is false, changes may be missing of which
+// there is no entry: triggers are off, or were, or nobody has backfilled.
 func (q *Queries) GetLag(ctx context.Context) (GetLagRow, error) {
 	row := q.db.QueryRow(ctx, getLag)
 	var i GetLagRow
@@ -50,7 +53,7 @@ func (q *Queries) GetLag(ctx context.Context) (GetLagRow, error) {
 		&i.Seconds,
 		&i.ReplaySeconds,
 		&i.Known,
-		&i.Attached,
+		&i.Counted,
 	)
 	return i, err
 }
@@ -85,11 +88,12 @@ func (q *Queries) GetStatus(ctx context.Context, maxCount int32) (GetStatusRow, 
 }
 
 const getVerified = `-- name: GetVerified :one
-SELECT (SELECT count(*) FROM daybook.verification v WHERE v.unit <> '00000000-0000-0000-0000-000000000000') AS runtimes,
-    (EXISTS (SELECT FROM daybook.verification v WHERE v.unit = '00000000-0000-0000-0000-000000000000')
+SELECT (SELECT count(*) FROM daybook.verification v
+     WHERE v.unit <> '00000000-0000-0000-0000-000000000000' AND v.verified_at IS NOT NULL) AS runtimes,
+    (EXISTS (SELECT FROM daybook.verification v WHERE v.unit = '00000000-0000-0000-0000-000000000000' AND v.verified_at IS NOT NULL)
         AND NOT EXISTS (
             SELECT FROM daybook.runtime_rollup r
-            WHERE NOT EXISTS (SELECT FROM daybook.verification v WHERE v.unit = r.runtime_id)))::boolean AS complete,
+            WHERE NOT EXISTS (SELECT FROM daybook.verification v WHERE v.unit = r.runtime_id AND v.verified_at IS NOT NULL)))::boolean AS complete,
     coalesce((SELECT extract(epoch FROM clock_timestamp() - min(v.verified_at)) FROM daybook.verification v), 0)::float8 AS oldest_seconds
 `
 

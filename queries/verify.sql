@@ -2,15 +2,29 @@
 --
 -- A difference is one row: what must be there, what is there, and either is null if there should be nothing or is nothing.
 
+-- The first two come before the snapshot is taken, for neither takes one. A table that is truncated after a snapshot looks empty in it,
+-- though the entry that says so is not in it, so the tables are locked first, in the mode of any reader.
+
+-- name: LimitVerifyLocks :exec
+SET LOCAL lock_timeout = '900ms';
+
+-- name: LockSource :exec
+LOCK TABLE public.agent, public.agent_runtime, public.agent_task_queue, public.issue, public.task_usage IN ACCESS SHARE MODE;
+
 -- name: PrepareVerify :exec
 -- Plans must fit the runtimes in hand, and a policy that hides rows must be an error and not a difference.
 SELECT set_config('idle_in_transaction_session_timeout', @idle_timeout::text, true),
-    set_config('lock_timeout', @lock_timeout::text, true),
     set_config('statement_timeout', '0', true),
     set_config('row_security', 'off', true),
     set_config('work_mem', @work_mem::text, true),
     set_config('plan_cache_mode', 'force_custom_plan', true),
+    -- The host's cores are the host's.
+    set_config('max_parallel_workers_per_gather', '0', true),
     set_config('client_connection_check_interval', '1s', true);
+
+-- name: TryLockVerify :one
+-- One worker at a time verifies a unit by itself.
+SELECT pg_try_advisory_xact_lock(@lock_class::integer, pg_catalog.uuid_hash(@unit::uuid));
 
 -- name: ListCountedRuntimes :many
 -- Every runtime that the host or a rollup knows, in order. The tables of Daybook are long, so their runtimes are found by one index
@@ -56,7 +70,25 @@ WHERE known.runtime_id IS NOT NULL
 ORDER BY known.runtime_id;
 
 -- name: ListRuntimesOfWorkspace :many
-SELECT h.id FROM public.agent_runtime h WHERE h.workspace_id = @workspace_id ORDER BY h.id;
+-- Its own, and others on which its agents have worked.
+SELECT own.id::uuid AS id
+FROM (
+    SELECT h.id FROM public.agent_runtime h WHERE h.workspace_id = @workspace_id
+    UNION
+    SELECT t.runtime_id FROM public.agent a JOIN public.agent_task_queue t ON t.agent_id = a.id
+    WHERE a.workspace_id = @workspace_id AND t.runtime_id IS NOT NULL
+) own
+ORDER BY own.id;
+
+-- name: IsWorkspaceKnown :one
+SELECT (EXISTS (SELECT FROM public.workspace w WHERE w.id = @workspace_id)
+    OR EXISTS (SELECT FROM daybook.workspace_usage_daily b WHERE b.workspace_id = @workspace_id)
+    OR EXISTS (SELECT FROM daybook.workspace_run_time_daily b WHERE b.workspace_id = @workspace_id))::boolean AS known;
+
+-- name: CountLeftOut :one
+-- What a comparison of facts leaves out: tasks in quarantine, and entries that wait, counted up to max_count.
+SELECT (SELECT count(*) FROM daybook.task_usage_daily_quarantine) AS quarantined,
+    (SELECT count(*) FROM (SELECT FROM daybook.task_usage_daily_dirty LIMIT @max_count) capped) AS waiting;
 
 -- name: IsAllDirty :one
 -- After a TRUNCATE, until it is expanded, there is no telling which facts are waiting to be corrected.
@@ -64,7 +96,8 @@ SELECT EXISTS (SELECT FROM daybook.dirty_scope WHERE kind = 'all') AS all_dirty;
 
 -- name: CompareFacts :many
 -- The ledger and the source, for tasks of the runtimes, and of no runtime if asked for. Left out are tasks that wait to be counted, and
--- those in quarantine, whose last good facts stay.
+-- those in quarantine, whose last good facts stay. Counts of the source are compared as the type that the host has: one that does not
+-- fit a fact is a difference, and not an error that keeps others from being compared.
 WITH waiting AS MATERIALIZED (
     SELECT d.task_id FROM daybook.task_usage_daily_dirty d
     UNION
@@ -80,13 +113,14 @@ WITH waiting AS MATERIALIZED (
     FROM public.agent_task_queue t
     LEFT JOIN public.agent a ON a.id = t.agent_id
     LEFT JOIN public.issue i ON i.id = t.issue_id
-    WHERE t.runtime_id = ANY(@runtime_ids::uuid[]) OR (@without_runtime::boolean AND t.runtime_id IS NULL)
+    WHERE (t.runtime_id = ANY(@runtime_ids::uuid[]) OR (@without_runtime::boolean AND t.runtime_id IS NULL))
+      AND NOT EXISTS (SELECT FROM waiting w WHERE w.task_id = t.id)
 ), usage_pair AS (
     SELECT coalesce(s.task_id, f.task_id) AS task_id, to_jsonb(s) AS expected, to_jsonb(f) AS found
     FROM (
         SELECT t.task_id, coalesce(u.provider, '') AS provider, coalesce(u.model, '') AS model, t.workspace_id, t.runtime_id, t.agent_id, t.project_id,
-            coalesce(u.input_tokens, 0)::bigint AS input_tokens, coalesce(u.output_tokens, 0)::bigint AS output_tokens,
-            coalesce(u.cache_read_tokens, 0)::bigint AS cache_read_tokens, coalesce(u.cache_write_tokens, 0)::bigint AS cache_write_tokens,
+            coalesce(u.input_tokens, 0) AS input_tokens, coalesce(u.output_tokens, 0) AS output_tokens,
+            coalesce(u.cache_read_tokens, 0) AS cache_read_tokens, coalesce(u.cache_write_tokens, 0) AS cache_write_tokens,
             u.created_at
         FROM task t
         JOIN public.task_usage u ON u.task_id = t.task_id
@@ -262,25 +296,32 @@ SELECT u.id::uuid AS unit
 FROM (SELECT unnest(@units::uuid[]) AS id) u
 LEFT JOIN daybook.verification v ON v.unit = u.id
 WHERE v.verified_at IS NULL OR v.differences <> '{}' OR v.verified_at < clock_timestamp() - make_interval(secs => @period_seconds)
-ORDER BY v.verified_at NULLS FIRST, u.id
+ORDER BY v.attempted_at NULLS FIRST, u.id
 LIMIT @max_units;
 
+-- name: NoteAttempt :exec
+-- Before a unit is verified, so that one that fails waits for its next turn like the others.
+INSERT INTO daybook.verification (unit, attempted_at) SELECT unnest(@units::uuid[]), clock_timestamp()
+ON CONFLICT (unit) DO UPDATE SET attempted_at = excluded.attempted_at;
+
 -- name: PutVerification :exec
-INSERT INTO daybook.verification (unit, verified_at, differences)
-VALUES (@unit, clock_timestamp(), @differences)
-ON CONFLICT (unit) DO UPDATE SET verified_at = excluded.verified_at, differences = excluded.differences;
+INSERT INTO daybook.verification (unit, attempted_at, verified_at, differences)
+VALUES (@unit, clock_timestamp(), clock_timestamp(), @differences)
+ON CONFLICT (unit) DO UPDATE SET
+    attempted_at = excluded.attempted_at, verified_at = excluded.verified_at, differences = excluded.differences;
 
 -- name: DeleteVerificationsOfOthers :exec
 -- Units that are no more.
-DELETE FROM daybook.verification v WHERE NOT v.unit = ANY(@units::uuid[]);
+DELETE FROM daybook.verification v WHERE NOT EXISTS (SELECT FROM (SELECT unnest(@units::uuid[]) AS id) u WHERE u.id = v.unit);
 
--- The repair of the rollups of one workspace. All shards are locked, so that nobody changes facts or buckets meanwhile.
+-- The repair of the rollups of workspaces. All shards are locked, so that nobody changes facts or buckets meanwhile. One pass over the
+-- facts does for all of them.
 
 -- name: DeleteWorkspaceUsage :exec
-DELETE FROM daybook.workspace_usage_daily WHERE workspace_id = @workspace_id;
+DELETE FROM daybook.workspace_usage_daily WHERE workspace_id = ANY(@workspace_ids::uuid[]);
 
 -- name: DeleteWorkspaceRunTime :exec
-DELETE FROM daybook.workspace_run_time_daily WHERE workspace_id = @workspace_id;
+DELETE FROM daybook.workspace_run_time_daily WHERE workspace_id = ANY(@workspace_ids::uuid[]);
 
 -- name: InsertWorkspaceUsage :exec
 INSERT INTO daybook.workspace_usage_daily
@@ -295,7 +336,7 @@ FROM (
         row_number() OVER (PARTITION BY f.task_id, f.model COLLATE "C"
             ORDER BY f.created_at DESC, f.provider COLLATE "C") = 1 AS counts_in_window
     FROM daybook.task_usage_fact f
-    WHERE f.workspace_id = @workspace_id
+    WHERE f.workspace_id = ANY(@workspace_ids::uuid[])
 ) u
 GROUP BY u.workspace_id, u.bucket_date, u.project_id, u.agent_id, u.provider, u.model;
 
@@ -304,5 +345,5 @@ INSERT INTO daybook.workspace_run_time_daily
 SELECT f.workspace_id, (f.completed_at AT TIME ZONE 'UTC')::date, f.project_id, f.agent_id,
     (extract(epoch FROM sum(f.completed_at - f.started_at)) * 1000000)::bigint, count(*), count(*) FILTER (WHERE f.failed)
 FROM daybook.task_fact f
-WHERE f.workspace_id = @workspace_id AND f.completed_at IS NOT NULL
+WHERE f.workspace_id = ANY(@workspace_ids::uuid[]) AND f.completed_at IS NOT NULL
 GROUP BY f.workspace_id, (f.completed_at AT TIME ZONE 'UTC')::date, f.project_id, f.agent_id;

@@ -27,13 +27,14 @@ WITH waiting AS MATERIALIZED (
     FROM public.agent_task_queue t
     LEFT JOIN public.agent a ON a.id = t.agent_id
     LEFT JOIN public.issue i ON i.id = t.issue_id
-    WHERE t.runtime_id = ANY($2::uuid[]) OR ($3::boolean AND t.runtime_id IS NULL)
+    WHERE (t.runtime_id = ANY($2::uuid[]) OR ($3::boolean AND t.runtime_id IS NULL))
+      AND NOT EXISTS (SELECT FROM waiting w WHERE w.task_id = t.id)
 ), usage_pair AS (
     SELECT coalesce(s.task_id, f.task_id) AS task_id, to_jsonb(s) AS expected, to_jsonb(f) AS found
     FROM (
         SELECT t.task_id, coalesce(u.provider, '') AS provider, coalesce(u.model, '') AS model, t.workspace_id, t.runtime_id, t.agent_id, t.project_id,
-            coalesce(u.input_tokens, 0)::bigint AS input_tokens, coalesce(u.output_tokens, 0)::bigint AS output_tokens,
-            coalesce(u.cache_read_tokens, 0)::bigint AS cache_read_tokens, coalesce(u.cache_write_tokens, 0)::bigint AS cache_write_tokens,
+            coalesce(u.input_tokens, 0) AS input_tokens, coalesce(u.output_tokens, 0) AS output_tokens,
+            coalesce(u.cache_read_tokens, 0) AS cache_read_tokens, coalesce(u.cache_write_tokens, 0) AS cache_write_tokens,
             u.created_at
         FROM task t
         JOIN public.task_usage u ON u.task_id = t.task_id
@@ -88,7 +89,8 @@ type CompareFactsRow struct {
 }
 
 // The ledger and the source, for tasks of the runtimes, and of no runtime if asked for. Left out are tasks that wait to be counted, and
-// those in quarantine, whose last good facts stay.
+// those in quarantine, whose last good facts stay. Counts of the source are compared as the type that the host has: one that does not
+// fit a fact is a difference, and not an error that keeps others from being compared.
 func (q *Queries) CompareFacts(ctx context.Context, arg CompareFactsParams) ([]CompareFactsRow, error) {
 	rows, err := q.db.Query(ctx, compareFacts, arg.MaxDifferences, arg.RuntimeIds, arg.WithoutRuntime)
 	if err != nil {
@@ -319,8 +321,26 @@ func (q *Queries) CompareWorkspaceBuckets(ctx context.Context, arg CompareWorksp
 	return items, nil
 }
 
+const countLeftOut = `-- name: CountLeftOut :one
+SELECT (SELECT count(*) FROM daybook.task_usage_daily_quarantine) AS quarantined,
+    (SELECT count(*) FROM (SELECT FROM daybook.task_usage_daily_dirty LIMIT $1) capped) AS waiting
+`
+
+type CountLeftOutRow struct {
+	Quarantined int64
+	Waiting     int64
+}
+
+// What a comparison of facts leaves out: tasks in quarantine, and entries that wait, counted up to max_count.
+func (q *Queries) CountLeftOut(ctx context.Context, maxCount int32) (CountLeftOutRow, error) {
+	row := q.db.QueryRow(ctx, countLeftOut, maxCount)
+	var i CountLeftOutRow
+	err := row.Scan(&i.Quarantined, &i.Waiting)
+	return i, err
+}
+
 const deleteVerificationsOfOthers = `-- name: DeleteVerificationsOfOthers :exec
-DELETE FROM daybook.verification v WHERE NOT v.unit = ANY($1::uuid[])
+DELETE FROM daybook.verification v WHERE NOT EXISTS (SELECT FROM (SELECT unnest($1::uuid[]) AS id) u WHERE u.id = v.unit)
 `
 
 // Units that are no more.
@@ -330,22 +350,23 @@ func (q *Queries) DeleteVerificationsOfOthers(ctx context.Context, units []pgtyp
 }
 
 const deleteWorkspaceRunTime = `-- name: DeleteWorkspaceRunTime :exec
-DELETE FROM daybook.workspace_run_time_daily WHERE workspace_id = $1
+DELETE FROM daybook.workspace_run_time_daily WHERE workspace_id = ANY($1::uuid[])
 `
 
-func (q *Queries) DeleteWorkspaceRunTime(ctx context.Context, workspaceID pgtype.UUID) error {
-	_, err := q.db.Exec(ctx, deleteWorkspaceRunTime, workspaceID)
+func (q *Queries) DeleteWorkspaceRunTime(ctx context.Context, workspaceIds []pgtype.UUID) error {
+	_, err := q.db.Exec(ctx, deleteWorkspaceRunTime, workspaceIds)
 	return err
 }
 
 const deleteWorkspaceUsage = `-- name: DeleteWorkspaceUsage :exec
 
-DELETE FROM daybook.workspace_usage_daily WHERE workspace_id = $1
+DELETE FROM daybook.workspace_usage_daily WHERE workspace_id = ANY($1::uuid[])
 `
 
-// The repair of the rollups of one workspace. All shards are locked, so that nobody changes facts or buckets meanwhile.
-func (q *Queries) DeleteWorkspaceUsage(ctx context.Context, workspaceID pgtype.UUID) error {
-	_, err := q.db.Exec(ctx, deleteWorkspaceUsage, workspaceID)
+// The repair of the rollups of workspaces. All shards are locked, so that nobody changes facts or buckets meanwhile. One pass over the
+// facts does for all of them.
+func (q *Queries) DeleteWorkspaceUsage(ctx context.Context, workspaceIds []pgtype.UUID) error {
+	_, err := q.db.Exec(ctx, deleteWorkspaceUsage, workspaceIds)
 	return err
 }
 
@@ -354,12 +375,12 @@ INSERT INTO daybook.workspace_run_time_daily
 SELECT f.workspace_id, (f.completed_at AT TIME ZONE 'UTC')::date, f.project_id, f.agent_id,
     (extract(epoch FROM sum(f.completed_at - f.started_at)) * 1000000)::bigint, count(*), count(*) FILTER (WHERE f.failed)
 FROM daybook.task_fact f
-WHERE f.workspace_id = $1 AND f.completed_at IS NOT NULL
+WHERE f.workspace_id = ANY($1::uuid[]) AND f.completed_at IS NOT NULL
 GROUP BY f.workspace_id, (f.completed_at AT TIME ZONE 'UTC')::date, f.project_id, f.agent_id
 `
 
-func (q *Queries) InsertWorkspaceRunTime(ctx context.Context, workspaceID pgtype.UUID) error {
-	_, err := q.db.Exec(ctx, insertWorkspaceRunTime, workspaceID)
+func (q *Queries) InsertWorkspaceRunTime(ctx context.Context, workspaceIds []pgtype.UUID) error {
+	_, err := q.db.Exec(ctx, insertWorkspaceRunTime, workspaceIds)
 	return err
 }
 
@@ -376,13 +397,13 @@ FROM (
         row_number() OVER (PARTITION BY f.task_id, f.model COLLATE "C"
             ORDER BY f.created_at DESC, f.provider COLLATE "C") = 1 AS counts_in_window
     FROM daybook.task_usage_fact f
-    WHERE f.workspace_id = $1
+    WHERE f.workspace_id = ANY($1::uuid[])
 ) u
 GROUP BY u.workspace_id, u.bucket_date, u.project_id, u.agent_id, u.provider, u.model
 `
 
-func (q *Queries) InsertWorkspaceUsage(ctx context.Context, workspaceID pgtype.UUID) error {
-	_, err := q.db.Exec(ctx, insertWorkspaceUsage, workspaceID)
+func (q *Queries) InsertWorkspaceUsage(ctx context.Context, workspaceIds []pgtype.UUID) error {
+	_, err := q.db.Exec(ctx, insertWorkspaceUsage, workspaceIds)
 	return err
 }
 
@@ -396,6 +417,35 @@ func (q *Queries) IsAllDirty(ctx context.Context) (bool, error) {
 	var all_dirty bool
 	err := row.Scan(&all_dirty)
 	return all_dirty, err
+}
+
+const isWorkspaceKnown = `-- name: IsWorkspaceKnown :one
+SELECT (EXISTS (SELECT FROM public.workspace w WHERE w.id = $1)
+    OR EXISTS (SELECT FROM daybook.workspace_usage_daily b WHERE b.workspace_id = $1)
+    OR EXISTS (SELECT FROM daybook.workspace_run_time_daily b WHERE b.workspace_id = $1))::boolean AS known
+`
+
+func (q *Queries) IsWorkspaceKnown(ctx context.Context, workspaceID pgtype.UUID) (bool, error) {
+	row := q.db.QueryRow(ctx, isWorkspaceKnown, workspaceID)
+	var known bool
+	err := row.Scan(&known)
+	return known, err
+}
+
+const limitVerifyLocks = `-- name: LimitVerifyLocks :exec
+
+
+SET LOCAL lock_timeout = '900ms'
+`
+
+// The statements of one verification, in one snapshot (REPEATABLE READ). They compare and write nothing.
+//
+// A difference is one row: what must be there, what is there, and either is null if there should be nothing or is nothing.
+// The first two come before the snapshot is taken, for neither takes one. A table that is truncated after a snapshot looks empty in it,
+// though the entry that says so is not in it, so the tables are locked first, in the mode of any reader.
+func (q *Queries) LimitVerifyLocks(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, limitVerifyLocks)
+	return err
 }
 
 const listCountedRuntimes = `-- name: ListCountedRuntimes :many
@@ -463,9 +513,17 @@ func (q *Queries) ListCountedRuntimes(ctx context.Context) ([]pgtype.UUID, error
 }
 
 const listRuntimesOfWorkspace = `-- name: ListRuntimesOfWorkspace :many
-SELECT h.id FROM public.agent_runtime h WHERE h.workspace_id = $1 ORDER BY h.id
+SELECT own.id::uuid AS id
+FROM (
+    SELECT h.id FROM public.agent_runtime h WHERE h.workspace_id = $1
+    UNION
+    SELECT t.runtime_id FROM public.agent a JOIN public.agent_task_queue t ON t.agent_id = a.id
+    WHERE a.workspace_id = $1 AND t.runtime_id IS NOT NULL
+) own
+ORDER BY own.id
 `
 
+// Its own, and others on which its agents have worked.
 func (q *Queries) ListRuntimesOfWorkspace(ctx context.Context, workspaceID pgtype.UUID) ([]pgtype.UUID, error) {
 	rows, err := q.db.Query(ctx, listRuntimesOfWorkspace, workspaceID)
 	if err != nil {
@@ -491,7 +549,7 @@ SELECT u.id::uuid AS unit
 FROM (SELECT unnest($1::uuid[]) AS id) u
 LEFT JOIN daybook.verification v ON v.unit = u.id
 WHERE v.verified_at IS NULL OR v.differences <> '{}' OR v.verified_at < clock_timestamp() - make_interval(secs => $2)
-ORDER BY v.verified_at NULLS FIRST, u.id
+ORDER BY v.attempted_at NULLS FIRST, u.id
 LIMIT $3
 `
 
@@ -523,36 +581,53 @@ func (q *Queries) ListUnitsToVerify(ctx context.Context, arg ListUnitsToVerifyPa
 	return items, nil
 }
 
-const prepareVerify = `-- name: PrepareVerify :exec
+const lockSource = `-- name: LockSource :exec
+LOCK TABLE public.agent, public.agent_runtime, public.agent_task_queue, public.issue, public.task_usage IN ACCESS SHARE MODE
+`
 
+func (q *Queries) LockSource(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, lockSource)
+	return err
+}
+
+const noteAttempt = `-- name: NoteAttempt :exec
+INSERT INTO daybook.verification (unit, attempted_at) SELECT unnest($1::uuid[]), clock_timestamp()
+ON CONFLICT (unit) DO UPDATE SET attempted_at = excluded.attempted_at
+`
+
+// Before a unit is verified, so that one that fails waits for its next turn like the others.
+func (q *Queries) NoteAttempt(ctx context.Context, units []pgtype.UUID) error {
+	_, err := q.db.Exec(ctx, noteAttempt, units)
+	return err
+}
+
+const prepareVerify = `-- name: PrepareVerify :exec
 SELECT set_config('idle_in_transaction_session_timeout', $1::text, true),
-    set_config('lock_timeout', $2::text, true),
     set_config('statement_timeout', '0', true),
     set_config('row_security', 'off', true),
-    set_config('work_mem', $3::text, true),
+    set_config('work_mem', $2::text, true),
     set_config('plan_cache_mode', 'force_custom_plan', true),
+    -- The host's cores are the host's.
+    set_config('max_parallel_workers_per_gather', '0', true),
     set_config('client_connection_check_interval', '1s', true)
 `
 
 type PrepareVerifyParams struct {
 	IdleTimeout string
-	LockTimeout string
 	WorkMem     string
 }
 
-// The statements of one verification, in one snapshot (REPEATABLE READ). They compare and write nothing.
-//
-// A difference is one row: what must be there, what is there, and either is null if there should be nothing or is nothing.
 // Plans must fit the runtimes in hand, and a policy that hides rows must be an error and not a difference.
 func (q *Queries) PrepareVerify(ctx context.Context, arg PrepareVerifyParams) error {
-	_, err := q.db.Exec(ctx, prepareVerify, arg.IdleTimeout, arg.LockTimeout, arg.WorkMem)
+	_, err := q.db.Exec(ctx, prepareVerify, arg.IdleTimeout, arg.WorkMem)
 	return err
 }
 
 const putVerification = `-- name: PutVerification :exec
-INSERT INTO daybook.verification (unit, verified_at, differences)
-VALUES ($1, clock_timestamp(), $2)
-ON CONFLICT (unit) DO UPDATE SET verified_at = excluded.verified_at, differences = excluded.differences
+INSERT INTO daybook.verification (unit, attempted_at, verified_at, differences)
+VALUES ($1, clock_timestamp(), clock_timestamp(), $2)
+ON CONFLICT (unit) DO UPDATE SET
+    attempted_at = excluded.attempted_at, verified_at = excluded.verified_at, differences = excluded.differences
 `
 
 type PutVerificationParams struct {
@@ -563,4 +638,21 @@ type PutVerificationParams struct {
 func (q *Queries) PutVerification(ctx context.Context, arg PutVerificationParams) error {
 	_, err := q.db.Exec(ctx, putVerification, arg.Unit, arg.Differences)
 	return err
+}
+
+const tryLockVerify = `-- name: TryLockVerify :one
+SELECT pg_try_advisory_xact_lock($1::integer, pg_catalog.uuid_hash($2::uuid))
+`
+
+type TryLockVerifyParams struct {
+	LockClass int32
+	Unit      pgtype.UUID
+}
+
+// One worker at a time verifies a unit by itself.
+func (q *Queries) TryLockVerify(ctx context.Context, arg TryLockVerifyParams) (bool, error) {
+	row := q.db.QueryRow(ctx, tryLockVerify, arg.LockClass, arg.Unit)
+	var pg_try_advisory_xact_lock bool
+	err := row.Scan(&pg_try_advisory_xact_lock)
+	return pg_try_advisory_xact_lock, err
 }

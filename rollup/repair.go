@@ -21,7 +21,9 @@ const repairRounds = 10
 type RepairResult struct {
 	// Tasks were counted again; Runtimes and Workspaces had their buckets made again.
 	Tasks, Runtimes, Workspaces int
-	// Left is what the last verification still found. If it is empty everything is mended.
+	// Quarantined are tasks that were to be counted again and cannot be.
+	Quarantined int
+	// Left is what the last verification still found. If it is empty, and Quarantined is 0, everything is mended.
 	Left VerifyResult
 }
 
@@ -29,6 +31,7 @@ func (r *RepairResult) add(other RepairResult) {
 	r.Tasks += other.Tasks
 	r.Runtimes += other.Runtimes
 	r.Workspaces += other.Workspaces
+	r.Quarantined += other.Quarantined
 	r.Left.Runtimes += other.Left.Runtimes
 	for table, n := range other.Left.Differences {
 		r.Left.Differences[table] += n
@@ -36,14 +39,14 @@ func (r *RepairResult) add(other RepairResult) {
 }
 
 // VerifyAndRepair verifies, mends exactly what differs, and verifies again, until nothing differs. It does the work itself and needs no
-// running workers; running ones are not in its way.
+// running workers; what one of them is at already is left to it.
 func VerifyAndRepair(ctx context.Context, db DB, v Verification) (RepairResult, error) {
 	var result RepairResult
 	for round := 1; ; round++ {
 		work := newRepair()
 		tell := v.Difference
 		found, err := Verify(ctx, db, Verification{
-			Runtimes: v.Runtimes, Workspaces: v.Workspaces, Progress: v.Progress, rest: v.rest,
+			Runtimes: v.Runtimes, Workspaces: v.Workspaces, Progress: v.Progress, rest: v.rest, sample: v.sample,
 			Difference: func(d Difference) {
 				work.add(d)
 				if tell != nil {
@@ -110,29 +113,39 @@ func (r *repair) do(ctx context.Context, db DB, result *RepairResult) error {
 			return fmt.Errorf("list shards: %w", err)
 		}
 		for _, shard := range shards {
-			if _, err := Drain(ctx, db, shard, nil); err != nil { // A busy one is being drained by a worker.
+			drained, err := Drain(ctx, db, shard, nil) // A busy one is being drained by a worker.
+			if err != nil {
 				return err
+			}
+			for _, q := range drained.Quarantined {
+				if r.tasks[q.TaskID] {
+					result.Quarantined++
+				}
 			}
 		}
 	}
 	for _, runtime := range runtimes {
-		if _, err := Rebuild(ctx, db, runtime); err != nil { // A busy one stays requested.
+		rebuilt, err := Rebuild(ctx, db, runtime)
+		if err != nil {
 			return err
 		}
-		result.Runtimes++
-	}
-	for _, workspace := range workspaces {
-		if err := rebuildWorkspace(ctx, db, workspace); err != nil {
-			return fmt.Errorf("rebuild workspace %s: %w", workspace, err)
+		if !rebuilt.Busy { // It stays requested.
+			result.Runtimes++
 		}
-		result.Workspaces++
+	}
+	if len(workspaces) > 0 {
+		if err := rebuildWorkspaces(ctx, db, workspaces); err != nil {
+			return fmt.Errorf("rebuild workspaces: %w", err)
+		}
+		result.Workspaces += len(workspaces)
 	}
 	return nil
 }
 
-// rebuildWorkspace replaces the rollups of a workspace by what its facts contribute. It locks every shard, so that no drain changes a
-// fact or a bucket meanwhile: rollups of workspaces have no lock of their own, since only a repair needs one.
-func rebuildWorkspace(ctx context.Context, db DB, workspace pgtype.UUID) error {
+// rebuildWorkspaces replaces the rollups of workspaces by what their facts contribute. It locks every shard, so that no drain changes a
+// fact or a bucket meanwhile: rollups of workspaces have no lock of their own, since only a repair needs one. Until it is done all changes
+// wait to be counted, for as long as a pass over the facts takes.
+func rebuildWorkspaces(ctx context.Context, db DB, workspaces []pgtype.UUID) error {
 	return inTx(ctx, db, func(tx pgx.Tx) error {
 		q := queries.New(tx)
 		err := q.PrepareRebuild(ctx, queries.PrepareRebuildParams{IdleTimeout: idleTimeout, LockTimeout: "0", WorkMem: rebuildMemory})
@@ -150,12 +163,20 @@ func rebuildWorkspace(ctx context.Context, db DB, workspace pgtype.UUID) error {
 		if err := q.LockShards(ctx, queries.LockShardsParams{LockClass: lockClassShard, Shards: keys}); err != nil {
 			return fmt.Errorf("lock shards: %w", err)
 		}
-		return runSteps(ctx, workspace, []step{
+		for _, step := range []struct {
+			name string
+			do   func(context.Context, []pgtype.UUID) error
+		}{
 			{"delete workspace_usage_daily", q.DeleteWorkspaceUsage},
 			{"delete workspace_run_time_daily", q.DeleteWorkspaceRunTime},
 			{"insert workspace_usage_daily", q.InsertWorkspaceUsage},
 			{"insert workspace_run_time_daily", q.InsertWorkspaceRunTime},
-		})
+		} {
+			if err := step.do(ctx, workspaces); err != nil {
+				return fmt.Errorf("%s: %w", step.name, err)
+			}
+		}
+		return nil
 	})
 }
 

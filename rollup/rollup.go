@@ -36,6 +36,7 @@ const (
 	lockClassRuntime  int32 = 0x6461_7902
 	lockClassRebuild  int32 = 0x6461_7903
 	lockClassBackfill int32 = 0x6461_7904
+	lockClassVerify   int32 = 0x6461_7905
 )
 
 // idleTimeout is how long a transaction of ours may stand still before Postgres ends it and frees its locks. A worker

@@ -19,7 +19,7 @@ const (
 	// verifyMemory is work_mem for a verification: its joins and sorts are those of a rebuild.
 	verifyMemory = "128MB"
 	// unitsAtOnce bounds the runtimes of one snapshot. A snapshot keeps Postgres from cleaning up behind the host.
-	unitsAtOnce = 64
+	unitsAtOnce = 16
 	// snapshotAttempts is how often a snapshot begins again that met a table which the host had locked for 900 ms.
 	snapshotAttempts = 20
 	// maxDifferences bounds what one comparison lists. A repair goes round until none is left.
@@ -28,6 +28,12 @@ const (
 
 // ErrAllDirty means that every fact waits to be counted again, after a TRUNCATE, so there is no telling what is wrong.
 var ErrAllDirty = errors.New("every task waits to be counted again")
+
+// ErrUnknownUnit means that there is no such runtime or workspace.
+var ErrUnknownUnit = errors.New("there is no such runtime or workspace")
+
+// maxWaiting bounds the count of entries that were left out.
+const maxWaiting = 1_000_000
 
 // noRuntime is the unit of all that has no runtime: tasks without one, and the rollups of workspaces.
 var noRuntime = pgtype.UUID{Valid: true}
@@ -52,7 +58,8 @@ type Verification struct {
 	// Progress is told of how many runtimes are done, of how many.
 	Progress func(done, total int)
 
-	rest bool // also verify all that has no runtime
+	rest   bool // also verify all that has no runtime
+	sample bool // leave out what another worker verifies now
 }
 
 // VerifyResult says what a verification found.
@@ -61,6 +68,9 @@ type VerifyResult struct {
 	Runtimes int
 	// Differences counts those that were found, by table. If none was found it is empty.
 	Differences map[string]int
+	// Quarantined and Waiting are what was not compared with the source: tasks in quarantine, and entries that wait to be counted, of
+	// which a million is the most that is counted.
+	Quarantined, Waiting int64
 }
 
 // Verify compares the facts with the source, and every rollup with its facts, and writes nothing but what it found, for metrics. The
@@ -86,66 +96,108 @@ func Verify(ctx context.Context, db DB, v Verification) (VerifyResult, error) {
 	progress()
 	for len(units) > result.Runtimes {
 		batch := units[result.Runtimes:min(result.Runtimes+unitsAtOnce, len(units))]
-		if err := verifyRuntimes(ctx, db, batch, tell); err != nil {
+		if err := v.verifyRuntimes(ctx, db, batch, tell); err != nil {
 			return result, fmt.Errorf("verify: %w", err)
 		}
 		result.Runtimes += len(batch)
 		progress()
 	}
 	for _, workspace := range rest {
-		if err := verifyRest(ctx, db, workspace, tell); err != nil {
+		if err := v.verifyRest(ctx, db, workspace, tell); err != nil {
 			return result, fmt.Errorf("verify: %w", err)
 		}
+	}
+	err = inSnapshot(ctx, db, false, func(q *queries.Queries) error {
+		left, err := q.CountLeftOut(ctx, maxWaiting)
+		result.Quarantined, result.Waiting = left.Quarantined, left.Waiting
+		return err
+	})
+	if err != nil {
+		return result, fmt.Errorf("verify: count what was left out: %w", err)
 	}
 	return result, nil
 }
 
 // units returns the runtimes to verify, and the workspaces whose rollups are; a null one stands for everything that has no runtime.
 func (v Verification) units(ctx context.Context, db DB) (runtimes, workspaces []pgtype.UUID, err error) {
-	if v.rest {
-		return v.Runtimes, []pgtype.UUID{{}}, nil
+	if v.sample {
+		if v.rest {
+			workspaces = []pgtype.UUID{{}}
+		}
+		return v.Runtimes, workspaces, nil
 	}
-	if len(v.Runtimes) > 0 || len(v.Workspaces) > 0 {
-		runtimes = slices.Clone(v.Runtimes)
-		err = inSnapshot(ctx, db, func(q *queries.Queries) error {
-			for _, workspace := range v.Workspaces {
-				theirs, err := q.ListRuntimesOfWorkspace(ctx, workspace)
-				if err != nil {
-					return err
-				}
-				runtimes = append(runtimes, theirs...)
-			}
-			return nil
-		})
-		return runtimes, v.Workspaces, err
-	}
-	err = inSnapshot(ctx, db, func(q *queries.Queries) (err error) {
-		runtimes, err = q.ListCountedRuntimes(ctx)
-		return err
-	})
-	return runtimes, []pgtype.UUID{{}}, err
-}
-
-// verifyRuntimes compares the facts and the buckets of runtimes, and notes the result of each.
-func verifyRuntimes(ctx context.Context, db DB, runtimes []pgtype.UUID, tell func(Difference)) error {
-	var found []Difference
-	err := inSnapshot(ctx, db, func(q *queries.Queries) error {
-		facts, err := compareFacts(ctx, q, runtimes, false)
+	err = inSnapshot(ctx, db, false, func(q *queries.Queries) error {
+		all, err := q.ListCountedRuntimes(ctx)
 		if err != nil {
 			return err
 		}
-		buckets, err := q.CompareRuntimeBuckets(ctx, queries.CompareRuntimeBucketsParams{RuntimeIds: runtimes, MaxDifferences: maxDifferences})
-		if err != nil {
-			return fmt.Errorf("compare buckets: %w", err)
+		if len(v.Runtimes) == 0 && len(v.Workspaces) == 0 {
+			runtimes, workspaces = all, []pgtype.UUID{{}}
+			return nil
 		}
-		found = facts
-		for _, b := range buckets {
-			found = append(found, Difference{Rollup: b.Rollup, RuntimeID: b.RuntimeID, Expected: b.Expected, Found: b.Found})
+		for _, runtime := range v.Runtimes {
+			if !slices.Contains(all, runtime) {
+				return fmt.Errorf("%w: %s", ErrUnknownUnit, runtime)
+			}
+		}
+		runtimes, workspaces = slices.Clone(v.Runtimes), v.Workspaces
+		for _, workspace := range v.Workspaces {
+			known, err := q.IsWorkspaceKnown(ctx, workspace)
+			if err != nil {
+				return err
+			}
+			if !known {
+				return fmt.Errorf("%w: %s", ErrUnknownUnit, workspace)
+			}
+			theirs, err := q.ListRuntimesOfWorkspace(ctx, workspace)
+			if err != nil {
+				return err
+			}
+			runtimes = append(runtimes, theirs...)
 		}
 		return nil
 	})
-	if err != nil {
+	return runtimes, workspaces, err
+}
+
+// take locks a unit, if it is one of a sample, and returns false if another worker verifies it.
+func (v Verification) take(ctx context.Context, q *queries.Queries, unit pgtype.UUID) (bool, error) {
+	if !v.sample {
+		return true, nil
+	}
+	return q.TryLockVerify(ctx, queries.TryLockVerifyParams{LockClass: lockClassVerify, Unit: unit})
+}
+
+// verifyRuntimes compares the facts and the buckets of runtimes, and notes the result of each. The two have a snapshot each: they do not
+// depend on each other, and only the first keeps the host from locking its tables.
+func (v Verification) verifyRuntimes(ctx context.Context, db DB, runtimes []pgtype.UUID, tell func(Difference)) error {
+	var found []Difference
+	free := false
+	err := inSnapshot(ctx, db, true, func(q *queries.Queries) (err error) {
+		if free, err = v.take(ctx, q, runtimes[0]); !free || err != nil {
+			return err
+		}
+		found, err = compareFacts(ctx, q, runtimes, false)
 		return err
+	})
+	if err != nil || !free {
+		return err
+	}
+	err = inSnapshot(ctx, db, false, func(q *queries.Queries) (err error) {
+		if free, err = v.take(ctx, q, runtimes[0]); !free || err != nil {
+			return err
+		}
+		buckets, err := q.CompareRuntimeBuckets(ctx, queries.CompareRuntimeBucketsParams{RuntimeIds: runtimes, MaxDifferences: maxDifferences})
+		for _, b := range buckets {
+			found = append(found, Difference{Rollup: b.Rollup, RuntimeID: b.RuntimeID, Expected: b.Expected, Found: b.Found})
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("compare buckets: %w", err)
+	}
+	if !free {
+		return nil
 	}
 	byRuntime := make(map[pgtype.UUID]map[string]int, len(runtimes))
 	for _, runtime := range runtimes {
@@ -162,28 +214,35 @@ func verifyRuntimes(ctx context.Context, db DB, runtimes []pgtype.UUID, tell fun
 	return noteVerified(ctx, db, runtimes, byRuntime)
 }
 
-// verifyRest compares the rollups of a workspace or, if it is null, of all workspaces, and the facts of tasks without a runtime.
-func verifyRest(ctx context.Context, db DB, workspace pgtype.UUID, tell func(Difference)) error {
+// verifyRest compares the facts of tasks without a runtime, and the rollups of a workspace or, if it is null, of all workspaces.
+func (v Verification) verifyRest(ctx context.Context, db DB, workspace pgtype.UUID, tell func(Difference)) error {
 	var found []Difference
-	err := inSnapshot(ctx, db, func(q *queries.Queries) error {
-		if !workspace.Valid {
-			facts, err := compareFacts(ctx, q, nil, true)
-			if err != nil {
-				return err
-			}
-			found = facts
+	free := false
+	err := inSnapshot(ctx, db, true, func(q *queries.Queries) (err error) {
+		if free, err = v.take(ctx, q, noRuntime); !free || err != nil {
+			return err
+		}
+		found, err = compareFacts(ctx, q, nil, true)
+		return err
+	})
+	if err != nil || !free {
+		return err
+	}
+	err = inSnapshot(ctx, db, false, func(q *queries.Queries) (err error) {
+		if free, err = v.take(ctx, q, noRuntime); !free || err != nil {
+			return err
 		}
 		buckets, err := q.CompareWorkspaceBuckets(ctx, queries.CompareWorkspaceBucketsParams{WorkspaceID: workspace, MaxDifferences: maxDifferences})
-		if err != nil {
-			return fmt.Errorf("compare buckets of workspaces: %w", err)
-		}
 		for _, b := range buckets {
 			found = append(found, Difference{Rollup: b.Rollup, WorkspaceID: b.WorkspaceID, Expected: b.Expected, Found: b.Found})
 		}
-		return nil
+		return err
 	})
 	if err != nil {
-		return err
+		return fmt.Errorf("compare buckets of workspaces: %w", err)
+	}
+	if !free {
+		return nil
 	}
 	counts := make(map[string]int)
 	for _, d := range found {
@@ -250,14 +309,20 @@ func noteVerified(ctx context.Context, db DB, units []pgtype.UUID, differences m
 	})
 }
 
-// inSnapshot reads in one snapshot. Where the host locks a whole table it gives way, and begins again.
-func inSnapshot(ctx context.Context, db DB, do func(*queries.Queries) error) error {
+// inSnapshot reads in one snapshot, of the source too if that is true. Where the host locks a whole table it gives way, and begins again.
+func inSnapshot(ctx context.Context, db DB, source bool, do func(*queries.Queries) error) error {
 	for attempt := 1; ; attempt++ {
 		err := pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 			q := queries.New(tx)
-			err := q.PrepareVerify(ctx, queries.PrepareVerifyParams{
-				IdleTimeout: idleTimeout, LockTimeout: drainLockTimeout, WorkMem: verifyMemory,
-			})
+			if err := q.LimitVerifyLocks(ctx); err != nil {
+				return fmt.Errorf("limit locks: %w", err)
+			}
+			if source {
+				if err := q.LockSource(ctx); err != nil {
+					return fmt.Errorf("lock the source: %w", err)
+				}
+			}
+			err := q.PrepareVerify(ctx, queries.PrepareVerifyParams{IdleTimeout: idleTimeout, WorkMem: verifyMemory})
 			if err != nil {
 				return fmt.Errorf("prepare: %w", err)
 			}
@@ -287,21 +352,23 @@ func VerifySample(ctx context.Context, db DB, s Sample) (RepairResult, error) {
 	if err != nil {
 		return total, fmt.Errorf("verify a sample: %w", err)
 	}
+	var failed []error
 	for len(due) > 0 && (s.Enough == nil || !s.Enough()) {
 		batch := due[:min(unitsAtOnce, len(due))]
 		due = due[len(batch):]
-		v := Verification{Runtimes: batch, Difference: s.Difference}
+		v := Verification{Runtimes: batch, Difference: s.Difference, sample: true}
 		if i := slices.Index(batch, noRuntime); i >= 0 {
 			v.Runtimes = slices.Delete(slices.Clone(batch), i, i+1)
 			v.rest = true
 		}
+		// One batch that cannot be verified must not keep the others from their turn.
 		result, err := VerifyAndRepair(ctx, db, v)
 		total.add(result)
 		if err != nil {
-			return total, err
+			failed = append(failed, err)
 		}
 	}
-	return total, nil
+	return total, errors.Join(failed...)
 }
 
 // due returns the units that have waited longer than the period, the longest first, and no more than are needed to get round in time.
@@ -321,7 +388,10 @@ func (s Sample) due(ctx context.Context, db DB) ([]pgtype.UUID, error) {
 		due, err = q.ListUnitsToVerify(ctx, queries.ListUnitsToVerifyParams{
 			Units: units, PeriodSeconds: s.Period.Seconds(), MaxUnits: int32(math.Ceil(share)),
 		})
-		return err
+		if err != nil {
+			return fmt.Errorf("list what is due: %w", err)
+		}
+		return q.NoteAttempt(ctx, due)
 	})
 	return due, err
 }

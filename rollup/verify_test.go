@@ -192,14 +192,51 @@ func TestVerifySomeOfIt(t *testing.T) {
 	}{
 		{"everything", rollup.Verification{}, []string{"task_usage_daily", "workspace_usage_daily"}},
 		{"the runtime", rollup.Verification{Runtimes: []pgtype.UUID{h.runtime}}, []string{"task_usage_daily"}},
-		{"another runtime", rollup.Verification{Runtimes: []pgtype.UUID{nobody}}, nil},
 		{"the workspace", rollup.Verification{Workspaces: []pgtype.UUID{h.workspace}}, []string{"task_usage_daily", "workspace_usage_daily"}},
-		{"another workspace", rollup.Verification{Workspaces: []pgtype.UUID{nobody}}, nil},
 	} {
 		result, err := rollup.Verify(t.Context(), h.pool, test.v)
 		if got := slices.Sorted(maps.Keys(result.Differences)); err != nil || !slices.Equal(got, test.want) {
 			t.Errorf("%s: %q, want %q, %v", test.name, got, test.want, err)
 		}
+	}
+	for name, v := range map[string]rollup.Verification{
+		"runtime": {Runtimes: []pgtype.UUID{h.runtime, nobody}}, "workspace": {Workspaces: []pgtype.UUID{h.workspace, nobody}},
+	} {
+		if _, err := rollup.Verify(t.Context(), h.pool, v); !errors.Is(err, rollup.ErrUnknownUnit) || !strings.Contains(err.Error(), nobody.String()) {
+			t.Errorf("a %s that nobody knows: %v", name, err)
+		}
+	}
+	// A task without a runtime is its workspace's too.
+	h.exec(`UPDATE public.agent_task_queue SET runtime_id = NULL`)
+	h.settle()
+	if _, err := rollup.VerifyAndRepair(t.Context(), h.pool, rollup.Verification{}); err != nil {
+		t.Fatal(err)
+	}
+	testdb.RequireExact(t, h.pool)
+	h.exec(`UPDATE daybook.task_usage_fact SET input_tokens = 70`)
+	result, err := rollup.Verify(t.Context(), h.pool, rollup.Verification{Workspaces: []pgtype.UUID{h.workspace}})
+	if err != nil || result.Differences["task_usage_fact"] != 1 {
+		t.Errorf("%+v, %v", result, err)
+	}
+}
+
+// A count of the source that does not fit keeps nobody from being verified. It is in quarantine, and the result says so.
+func TestVerifyBesideATaskThatCannotBeCounted(t *testing.T) {
+	t.Parallel()
+	h := setup(t, "Asia/Tokyo")
+	good, bad := h.newTask(), h.newTask()
+	h.exec(`ALTER TABLE public.task_usage ALTER input_tokens TYPE numeric`)
+	h.exec(`INSERT INTO public.task_usage (task_id, provider, model, input_tokens, created_at) VALUES
+		($1, 'a', 'm', 5, '2025-05-01'), ($2, 'a', 'm', 5, '2025-05-01')`, good, bad)
+	h.settle()
+	h.exec(`BEGIN; SET LOCAL session_replication_role = replica; UPDATE public.task_usage SET input_tokens = 1e20 WHERE task_id = '` + bad.String() + `'; COMMIT`)
+	result, said, err := verified(t.Context(), h.pool)
+	if err != nil || result.Differences["task_usage_fact"] != 1 {
+		t.Fatalf("%+v, %v: %s", result, err, said)
+	}
+	repaired, err := rollup.VerifyAndRepair(t.Context(), h.pool, rollup.Verification{})
+	if err != nil || repaired.Quarantined != 1 || repaired.Left.Quarantined != 1 || len(repaired.Left.Differences) != 0 {
+		t.Errorf("%+v, %v", repaired, err)
 	}
 }
 
@@ -224,7 +261,7 @@ func TestSamplesGoRound(t *testing.T) {
 		}
 		return result
 	}
-	if _, err := pool.Exec(t.Context(), `INSERT INTO daybook.verification VALUES (gen_random_uuid(), now(), '{}')`); err != nil {
+	if _, err := pool.Exec(t.Context(), `INSERT INTO daybook.verification (unit, attempted_at, verified_at) VALUES (gen_random_uuid(), now(), now())`); err != nil {
 		t.Fatal(err)
 	}
 	for seen := 0; seen < units; {
@@ -242,7 +279,7 @@ func TestSamplesGoRound(t *testing.T) {
 	if result := sample(); result.Runtimes != 0 || result.Left.Runtimes != 0 {
 		t.Errorf("%+v, though nobody is due", result)
 	}
-	if _, err := pool.Exec(t.Context(), `UPDATE daybook.verification SET verified_at = now() - interval '4 hours'`); err != nil {
+	if _, err := pool.Exec(t.Context(), `UPDATE daybook.verification SET attempted_at = now() - interval '4 hours', verified_at = now() - interval '4 hours'`); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {

@@ -31,7 +31,8 @@ const (
 	// connectTimeout bounds an attempt to connect, unless the URL has a connect_timeout. An attempt outlives its request and keeps
 	// its place in the pool, so with pgx's two minutes a server that did not answer would be missed for two minutes more.
 	connectTimeout = 3 * time.Second
-	stopTimeout    = 10 * time.Second
+	// stopSpare is how much longer than a request a stop may take.
+	stopSpare = 5 * time.Second
 	// statementSpare is how much longer than the request Postgres lets a statement run. The api cancels it in time; this is for an
 	// api that cannot.
 	statementSpare = time.Second
@@ -70,8 +71,9 @@ func (c *serveCmd) check() error {
 	}
 	for _, origin := range c.CORSOrigins {
 		u, err := url.Parse(origin)
-		if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") || u.Path != "" || u.RawQuery != "" {
-			return fmt.Errorf("--cors-origin must be as https://example.com, without a path, not %q", origin)
+		if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") || u.Path != "" || u.RawQuery != "" ||
+			u.User != nil || strings.Contains(origin, "*") {
+			return fmt.Errorf("--cors-origin must be as https://example.com, without a path and without *, not %q", origin)
 		}
 	}
 	return nil
@@ -112,7 +114,7 @@ func (c *serveCmd) Run(e *env) error {
 		Ready: func(ctx context.Context) error { return migrations.CheckCurrent(ctx, pool) },
 	}
 	if c.AllowWrites {
-		config.WritePool, err = connect(e.ctx, "DAYBOOK_API_WRITE_DATABASE_URL", c.WriteDatabaseURL, nil)
+		config.WritePool, err = connect(e.ctx, "DAYBOOK_API_WRITE_DATABASE_URL", c.WriteDatabaseURL, writeSettings())
 		if err != nil {
 			return err
 		}
@@ -124,6 +126,10 @@ func (c *serveCmd) Run(e *env) error {
 	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
+	}
+	longest := c.timeout()
+	if c.AllowWrites {
+		longest = max(longest, httpapi.ManageTimeout)
 	}
 	group, ctx := errgroup.WithContext(e.ctx)
 	var servers []func() error
@@ -139,7 +145,7 @@ func (c *serveCmd) Run(e *env) error {
 			return fmt.Errorf("%w; choose another address with %s", err, l.flag)
 		}
 		defer listener.Close() //nolint:errcheck // Serving has closed it, unless it did not begin.
-		servers = append(servers, func() error { return e.serve(ctx, listener, l.handler, c.timeout()) })
+		servers = append(servers, func() error { return e.serve(ctx, listener, l.handler, longest) })
 		e.logger.Info("listening", slog.String("server", l.name), slog.String("addr", listener.Addr().String()))
 	}
 	// Nobody is served before all addresses are known to be free.
@@ -160,6 +166,16 @@ func readSettings(timeout time.Duration) map[string]string {
 		"row_security":                  "off",
 		"jit":                           "off",
 		"statement_timeout":             strconv.FormatInt((timeout + statementSpare).Milliseconds(), 10),
+	}
+}
+
+// writeSettings are those of connections that change runtimes. A lock of the host's is waited for only briefly, and an api that stands
+// still keeps none.
+func writeSettings() map[string]string {
+	return map[string]string{
+		"statement_timeout":                   strconv.FormatInt((httpapi.ManageTimeout + statementSpare).Milliseconds(), 10),
+		"lock_timeout":                        "2s",
+		"idle_in_transaction_session_timeout": "5s",
 	}
 }
 
@@ -202,7 +218,7 @@ func (e *env) serve(ctx context.Context, listener net.Listener, handler http.Han
 		return err
 	case <-ctx.Done():
 	}
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout+stopSpare)
 	defer cancel()
 	if err := server.Shutdown(stop); err != nil {
 		return fmt.Errorf("stop: %w", err)

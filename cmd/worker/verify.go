@@ -18,6 +18,8 @@ import (
 var (
 	errDifferent  = errors.New("the rollups differ from the source; run worker verify --repair")
 	errCannotTell = errors.New("there is no telling whether the rollups are right")
+	// errQuarantined is part of the latter.
+	errQuarantined = errors.New("tasks that differ are in quarantine; see worker status")
 )
 
 type verifyCmd struct {
@@ -55,6 +57,10 @@ func (c *verifyCmd) Run(e *env) error {
 		fmt.Fprintf(e.stdout, "counted %d tasks again, made the buckets of %d runtimes and %d workspaces again\n",
 			result.Tasks, result.Runtimes, result.Workspaces)
 	}
+	if err == nil && result.Quarantined > 0 {
+		fmt.Fprintf(e.stdout, "%d of them cannot be counted as they are and went to quarantine\n", result.Quarantined)
+		err = errQuarantined
+	}
 	return e.sayVerified(start, result.Left, err)
 }
 
@@ -65,6 +71,12 @@ func (e *env) sayVerified(start time.Time, result rollup.VerifyResult, err error
 			return err // Stopped.
 		}
 		return fmt.Errorf("%w: %w", errCannotTell, err)
+	}
+	if result.Quarantined > 0 {
+		fmt.Fprintf(e.stdout, "left out: %d tasks in quarantine\n", result.Quarantined)
+	}
+	if result.Waiting > 0 {
+		fmt.Fprintf(e.stdout, "left out: tasks of %d changes that wait to be counted\n", result.Waiting)
 	}
 	for _, table := range slices.Sorted(maps.Keys(result.Differences)) {
 		fmt.Fprintf(e.stdout, "%s: %d differences\n", table, result.Differences[table])

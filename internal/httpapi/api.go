@@ -197,7 +197,7 @@ func (s *API) readLag(ctx context.Context) (seconds float64, known bool, err err
 	if s.config.Source == SourceHost {
 		return lag.ReplaySeconds, lag.Known, nil
 	}
-	return lag.Seconds, lag.Known && lag.Attached, nil
+	return lag.Seconds, lag.Known && lag.Counted, nil
 }
 
 // allowOrigins lets pages of other origins call the API, if any are configured.

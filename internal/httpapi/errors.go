@@ -28,7 +28,7 @@ var (
 	errUnauthorized      = &apiError{http.StatusUnauthorized, "a valid bearer token is required"}
 	errNotYours          = &apiError{http.StatusForbidden, "you can only edit your own runtimes"}
 	errActiveAgents      = &apiError{http.StatusConflict, "agents are bound to this runtime; archive them or bind them to another runtime first"}
-	errReferred          = &apiError{http.StatusConflict, "something of the host's still refers to this runtime"}
+	errReferred          = &apiError{http.StatusConflict, "something of the host's still refers to this runtime or its agents"}
 	errBodyTooLarge      = &apiError{http.StatusRequestEntityTooLarge, "the body must not be longer than 16384 bytes"}
 	errTooManyOfYours    = &apiError{http.StatusTooManyRequests, "too many of your requests are being answered at once; try again"}
 	errTooMany           = &apiError{http.StatusServiceUnavailable, "too many requests are being answered at once; try again"}
@@ -52,6 +52,9 @@ func statusOf(err error) *apiError {
 	return errInternal
 }
 
+// lockNotAvailable is the SQLSTATE of lock_timeout.
+const lockNotAvailable = "55P03"
+
 // isAway tells whether the database cannot be reached, went away during a statement, or is too slow or too busy.
 func isAway(err error) bool {
 	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
@@ -59,12 +62,12 @@ func isAway(err error) bool {
 	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch pgErr.Code[:min(2, len(pgErr.Code))] {
-		case "08", "53", "57":
-			// Connection lost; out of connections or of other resources; shutting down, starting up or cancelled.
+		case "08", "40", "53", "57":
+			// Connection lost; a deadlock, or a standby that cancels what is in the way of its recovery; out of connections or of
+			// other resources; shutting down, starting up or cancelled.
 			return true
 		default:
-			// 40001 is also how a standby cancels what is in the way of its recovery.
-			return pgErr.Code == "40001"
+			return pgErr.Code == lockNotAvailable
 		}
 	}
 	for _, lost := range []error{

@@ -34,7 +34,6 @@ func TestStatusOf(t *testing.T) {
 		{pg("22003"), 500}, // out of range
 		{pg("25006"), 500}, // read-only transaction
 		{pg("3F000"), 500}, // no such schema
-		{pg("40P01"), 500}, // deadlock
 		{pg("42501"), 500}, // not allowed
 		{pg("42601"), 500}, // syntax
 		{pg("42P01"), 500}, // no such table
@@ -42,6 +41,8 @@ func TestStatusOf(t *testing.T) {
 		{pg("08000"), 503},
 		{pg("08006"), 503},
 		{pg("40001"), 503}, // also a standby's conflict with recovery
+		{pg("40P01"), 503}, // deadlock
+		{pg("55P03"), 503}, // lock_timeout
 		{pg("53100"), 503}, // disk full
 		{pg("53300"), 503}, // too many connections
 		{pg("57014"), 503}, // cancelled

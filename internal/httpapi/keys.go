@@ -22,8 +22,8 @@ const (
 	keysRetry = 5 * time.Second
 )
 
-// errKeysAway means that a token cannot be judged, because the keys were never there.
-var errKeysAway = errors.New("the set of keys could not be fetched yet")
+// errKeysAway means that a token cannot be judged, because the keys are not there yet.
+var errKeysAway = errors.New("the set of keys has not been fetched yet")
 
 // keySet is the set of public keys at a URL (RFC 7517). A set that was fetched stays until the next one is.
 type keySet struct {
@@ -62,12 +62,15 @@ func newKeySet(ctx context.Context, address string, logger *slog.Logger) (*keySe
 	return k, nil
 }
 
-// refresh fetches the set, unless that was tried less than atLeast ago.
-func (k *keySet) refresh(ctx context.Context, atLeast time.Duration) {
-	k.mu.Lock()
+// refresh fetches the set, unless that was tried less than atLeast ago. It returns false if another request is at it: waiting for that
+// one, requests would queue up.
+func (k *keySet) refresh(ctx context.Context, atLeast time.Duration) bool {
+	if !k.mu.TryLock() {
+		return false
+	}
 	defer k.mu.Unlock()
 	if !k.tried.IsZero() && time.Since(k.tried) < atLeast {
-		return
+		return true
 	}
 	k.tried = time.Now()
 	// The library fetches a set when it makes a storage of it.
@@ -77,13 +80,16 @@ func (k *keySet) refresh(ctx context.Context, atLeast time.Duration) {
 	if err != nil {
 		k.logger.ErrorContext(ctx, "the keys of tokens could not be fetched; trying again", slog.Any("error", err))
 	}
+	return true
 }
 
 // keyOf returns the key of a token, or all keys if it names none. A key that is not known may be new, so the set is fetched.
 func (k *keySet) keyOf(ctx context.Context, token *jwt.Token) (any, error) {
 	key, err := k.find.KeyfuncCtx(ctx)(token)
 	if err != nil || k.empty(ctx) {
-		k.refresh(ctx, keysRetry)
+		if !k.refresh(ctx, keysRetry) {
+			return nil, errKeysAway
+		}
 		key, err = k.find.KeyfuncCtx(ctx)(token)
 	}
 	if k.empty(ctx) {

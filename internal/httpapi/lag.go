@@ -24,6 +24,7 @@ type lagSampler struct {
 	flight singleflight.Group
 	mu     sync.Mutex
 	sample lagSample
+	tried  time.Time // also of readings that failed, so that they are no more often
 }
 
 type lagSample struct {
@@ -35,10 +36,16 @@ type lagSample struct {
 // refresh begins to read the lag if the sample is too old, beside whatever the request does. The channel, nil if the sample is good,
 // is for wait.
 func (l *lagSampler) refresh() <-chan singleflight.Result {
-	if time.Since(l.last().at) < lagMaxAge {
+	l.mu.Lock()
+	fresh := time.Since(l.tried) < lagMaxAge
+	l.mu.Unlock()
+	if fresh {
 		return nil
 	}
 	return l.flight.DoChan("", func() (any, error) {
+		l.mu.Lock()
+		l.tried = time.Now()
+		l.mu.Unlock()
 		ctx, cancel := context.WithTimeout(context.Background(), lagTimeout)
 		defer cancel()
 		seconds, known, err := l.read(ctx)

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
 )
@@ -10,63 +11,85 @@ import (
 // limiter bounds the requests that are answered at once, all together and of one caller, and turns others away at once. A queue without
 // end would answer everybody too late.
 type limiter struct {
-	max, maxOfOne int
+	max, maxOfOne, maxOfStrangers int
 
-	mu  sync.Mutex
-	all int
-	of  map[caller]int
+	mu   sync.Mutex
+	all  int
+	of   map[caller]int
+	good map[caller]time.Time // personal access tokens, until when
 }
 
-// anyToken stands for all personal access tokens together. Until a statement has looked one up, it may be made up, and each that is
-// made up is another caller.
-var anyToken = caller{tokenHash: pgtype.Text{Valid: true}}
+// strangers stands for all personal access tokens that have not been good lately. They may be made up, and each that is made up would
+// be another caller.
+var strangers = caller{tokenHash: pgtype.Text{Valid: true}}
 
-// newLimiter takes max requests at once, of which one caller may have half, and so may all personal access tokens together.
+const (
+	// goodFor is how long a personal access token that was good counts as a caller of its own. It is looked up for every request
+	// all the same.
+	goodFor = time.Minute
+	// maxGood bounds the tokens that are remembered.
+	maxGood = 10_000
+)
+
+// newLimiter takes max requests at once, of which one caller may have half, and strangers a quarter together.
 func newLimiter(maxRequests int) *limiter {
-	return &limiter{max: maxRequests, maxOfOne: (maxRequests + 1) / 2, of: make(map[caller]int)}
+	return &limiter{
+		max: maxRequests, maxOfOne: (maxRequests + 1) / 2, maxOfStrangers: (maxRequests + 3) / 4,
+		of: make(map[caller]int), good: make(map[caller]time.Time),
+	}
 }
 
-func (l *limiter) enter(c caller) error {
+// enter returns whom the request counts for, for leave.
+func (l *limiter) enter(c caller) (caller, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	most, full := l.maxOfOne, errTooManyOfYours
+	if c.tokenHash.Valid && time.Now().After(l.good[c]) {
+		c, most, full = strangers, l.maxOfStrangers, errTooMany
+	}
 	switch {
 	case l.all >= l.max:
-		return errTooMany
-	case l.of[c] >= l.maxOfOne, c.tokenHash.Valid && l.of[anyToken] >= l.maxOfOne:
-		return errTooManyOfYours
+		return c, errTooMany
+	case l.of[c] >= most:
+		return c, full
 	}
-	l.add(c, 1)
-	return nil
+	l.all++
+	l.of[c]++
+	return c, nil
 }
 
 func (l *limiter) leave(c caller) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.add(c, -1)
+	l.all--
+	if l.of[c]--; l.of[c] == 0 {
+		delete(l.of, c)
+	}
 }
 
-func (l *limiter) add(c caller, n int) {
-	l.all += n
-	keys := []caller{c}
-	if c.tokenHash.Valid {
-		keys = append(keys, anyToken)
+// remember notes that a personal access token was good.
+func (l *limiter) remember(c caller) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.good) >= maxGood {
+		clear(l.good)
 	}
-	for _, key := range keys {
-		if l.of[key] += n; l.of[key] == 0 {
-			delete(l.of, key)
-		}
-	}
+	l.good[c] = time.Now().Add(goodFor)
 }
 
 // limitLoad is for requests that have passed authenticate.
 func (s *API) limitLoad(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := callerOf(r)
-		if err := s.limiter.enter(c); err != nil {
+		counted, err := s.limiter.enter(c)
+		if err != nil {
 			s.fail(w, r, err)
 			return
 		}
-		defer s.limiter.leave(c)
+		defer s.limiter.leave(counted)
 		next.ServeHTTP(w, r)
+		if c.tokenHash.Valid && infoOf(r).user.Valid {
+			s.limiter.remember(c)
+		}
 	})
 }

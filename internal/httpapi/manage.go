@@ -19,8 +19,8 @@ import (
 	"daybook/queries"
 )
 
-// manageTimeout bounds a change. To delete a runtime deletes its tasks.
-const manageTimeout = 25 * time.Second
+// ManageTimeout bounds a change. To delete a runtime deletes its tasks.
+const ManageTimeout = 25 * time.Second
 
 // foreignKeyViolation is a SQLSTATE.
 const foreignKeyViolation = "23503"
@@ -109,15 +109,7 @@ func (s *API) deleteRuntime(w http.ResponseWriter, r *http.Request) error {
 		if err := q.DeleteArchivedAgents(ctx, id); err != nil {
 			return err
 		}
-		err = q.DeleteHostRuntime(ctx, id)
-		if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == foreignKeyViolation {
-			// An archived agent was taken back into use a moment ago, or a table that Daybook does not know refers to the runtime.
-			if pgErr.TableName == "agent" {
-				return errActiveAgents
-			}
-			return errReferred
-		}
-		return err
+		return q.DeleteHostRuntime(ctx, id)
 	})
 	if err != nil {
 		return err
@@ -133,7 +125,7 @@ func (s *API) manage(r *http.Request, id pgtype.UUID, event string,
 	change func(context.Context, *queries.Queries, *queries.LockHostRuntimeRow) error,
 ) error {
 	// The client may go; a change that has begun is brought to its end.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), manageTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), ManageTimeout)
 	defer cancel()
 	conn, err := acquire(ctx, s.config.WritePool)
 	if err != nil {
@@ -165,6 +157,13 @@ func (s *API) manage(r *http.Request, id pgtype.UUID, event string,
 	})
 	if isNoRows(err) {
 		return s.notFound(r, errRuntimeNotFound)
+	}
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == foreignKeyViolation {
+		// An archived agent was taken back into use a moment ago, or a table that Daybook does not know refers to what is to be deleted.
+		if pgErr.TableName == "agent" {
+			return errActiveAgents
+		}
+		return errReferred
 	}
 	return err
 }

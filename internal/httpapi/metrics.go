@@ -27,7 +27,7 @@ var (
 	descUp = prometheus.NewDesc("daybook_rollup_up",
 		"1 if the database could be asked for the state of the rollups at this scrape, else 0.", nil, nil)
 	descLag = prometheus.NewDesc("daybook_rollup_lag_seconds",
-		"Age of the oldest committed change that no rollup counts yet, by the database's clock. Absent if the database cannot tell.", nil, nil)
+		"Age of the oldest committed change that no rollup counts yet, by the database's clock. Absent if the database cannot tell, and while triggers are off or a backfill is due.", nil, nil)
 	descEntries = prometheus.NewDesc("daybook_dirty_entries",
 		"Changes waiting to be counted. Counted up to 10000.", nil, nil)
 	descRebuilds = prometheus.NewDesc("daybook_rebuilds_pending",
@@ -107,7 +107,7 @@ func (c *RollupCollector) Collect(ch chan<- prometheus.Metric) {
 		return
 	}
 	send(descUp, 1)
-	if lag.Known {
+	if lag.Known && lag.Counted {
 		send(descLag, lag.Seconds)
 	}
 	send(descEntries, float64(status.DirtyEntries))

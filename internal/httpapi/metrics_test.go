@@ -31,7 +31,7 @@ func TestRollupMetrics(t *testing.T) {
 	expect(`
 # HELP daybook_backfill_complete 1 if a backfill has been completed since the triggers were put on, else 0: old usage is missing.
 # TYPE daybook_backfill_complete gauge
-daybook_backfill_complete 0
+daybook_backfill_complete 1
 # HELP daybook_dirty_entries Changes waiting to be counted. Counted up to 10000.
 # TYPE daybook_dirty_entries gauge
 daybook_dirty_entries 0
@@ -55,7 +55,7 @@ daybook_rebuild_oldest_seconds 0
 # HELP daybook_rebuilds_pending Runtimes whose rebuild is requested and not done.
 # TYPE daybook_rebuilds_pending gauge
 daybook_rebuilds_pending 0
-# HELP daybook_rollup_lag_seconds Age of the oldest committed change that no rollup counts yet, by the database's clock. Absent if the database cannot tell.
+# HELP daybook_rollup_lag_seconds Age of the oldest committed change that no rollup counts yet, by the database's clock. Absent if the database cannot tell, and while triggers are off or a backfill is due.
 # TYPE daybook_rollup_lag_seconds gauge
 daybook_rollup_lag_seconds 0
 # HELP daybook_rollup_up 1 if the database could be asked for the state of the rollups at this scrape, else 0.

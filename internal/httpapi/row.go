@@ -125,7 +125,8 @@ func (w *jsonRows) body() []byte {
 	if w.rows == 0 {
 		return []byte("[]\n")
 	}
-	return append(w.buf, "]\n"...)
+	w.buf = append(w.buf, "]\n"...)
+	return w.buf
 }
 
 // object returns the one row.

@@ -2,9 +2,11 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -108,7 +110,7 @@ func (e endpoint[P, R]) handler(s *API, f format) func(http.ResponseWriter, *htt
 		}
 		body := out.body()
 		answerUsage(w, r, meta, contentTypeJSON, body)
-		*buf = body
+		*buf = out.buf
 		buffers.Put(buf)
 		return nil
 	}
@@ -142,15 +144,22 @@ func acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, error) {
 	return pool.Acquire(ctx)
 }
 
-// query runs a statement that only reads.
+// query runs a statement that only reads. If the host has changed a column since the connection prepared it, it is prepared again.
 func (s *API) query(ctx context.Context, f func(context.Context, *queries.Queries) error) error {
 	conn, err := acquire(ctx, s.config.Pool)
 	if err != nil {
 		return err
 	}
 	defer conn.Release()
-	return f(ctx, queries.New(conn))
+	err = f(ctx, queries.New(conn))
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == featureNotSupported {
+		err = f(ctx, queries.New(conn))
+	}
+	return err
 }
+
+// featureNotSupported is the SQLSTATE of "cached plan must not change result type".
+const featureNotSupported = "0A000"
 
 // notFound returns the error for what is not there or not the caller's to see, unless the caller's token is no good.
 func (s *API) notFound(r *http.Request, notFound *apiError) error {
