@@ -42,7 +42,9 @@ func (f format) of(r *http.Request) format {
 	if f != formatAny {
 		return f
 	}
-	if accept := r.Header.Get("Accept"); strings.Contains(accept, "text/csv") && prefersCSV(accept) {
+	// A list may be in several headers.
+	accept := strings.ToLower(strings.Join(r.Header.Values("Accept"), ","))
+	if strings.Contains(accept, "text/csv") && prefersCSV(accept) {
 		return formatCSV
 	}
 	return formatJSON

@@ -87,10 +87,13 @@ func TestTokens(t *testing.T) {
 	parts := strings.Split(hs256(good), ".")
 	forged := strings.Split(hs256(jwt.MapClaims{"sub": admin, "exp": now.Add(time.Hour).Unix()}), ".")
 
+	// Not in the table: its tests may have to wait for their turn for longer than the leeway.
+	late := hs256(jwt.MapClaims{"sub": owner, "exp": time.Now().Add(-5 * time.Second).Unix()})
+	b.do(t, http.MethodGet, path, http.Header{"Authorization": {"Bearer " + late}}).require(t, http.StatusOK)
+
 	for name, header := range map[string]string{
 		"good":                     "Bearer " + hs256(good),
 		"scheme in lower case":     "bearer " + hs256(good),
-		"expired within leeway":    "Bearer " + hs256(jwt.MapClaims{"sub": owner, "exp": now.Add(-5 * time.Second).Unix()}),
 		"sub in upper case":        "Bearer " + hs256(jwt.MapClaims{"sub": strings.ToUpper(owner), "exp": now.Add(time.Hour).Unix()}),
 		"issued by a faster clock": "Bearer " + hs256(jwt.MapClaims{"sub": owner, "exp": now.Add(time.Hour).Unix(), "nbf": now.Add(5 * time.Second).Unix()}),
 	} {
@@ -113,7 +116,7 @@ func TestTokens(t *testing.T) {
 		"exp is null":       "Bearer " + hs256(jwt.MapClaims{"sub": owner, "exp": nil}),
 		"exp is zero":       "Bearer " + hs256(jwt.MapClaims{"sub": owner, "exp": 0}),
 		"exp is text":       "Bearer " + hs256(jwt.MapClaims{"sub": owner, "exp": "2999-01-01"}),
-		"not yet good":      "Bearer " + hs256(jwt.MapClaims{"sub": owner, "exp": now.Add(time.Hour).Unix(), "nbf": now.Add(time.Minute).Unix()}),
+		"not yet good":      "Bearer " + hs256(jwt.MapClaims{"sub": owner, "exp": now.Add(time.Hour).Unix(), "nbf": now.Add(time.Hour).Unix()}),
 		"alg none":          "Bearer " + sign(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, good),
 		"RS256":             "Bearer " + sign(jwt.SigningMethodRS256, key, good),
 		"HS384":             "Bearer " + sign(jwt.SigningMethodHS384, []byte(secret), good),

@@ -166,7 +166,6 @@ type csvRows struct {
 func newCSVRows(name func(rowWriter)) *csvRows {
 	w := &csvRows{header: true}
 	w.csv = csv.NewWriter(&w.out)
-	w.csv.UseCRLF = true
 	name(w)
 	w.header = false
 	return w
@@ -186,10 +185,11 @@ func (w *csvRows) number(name string, v int64)     { w.add(name, strconv.FormatI
 
 func (w *csvRows) end() {
 	w.csv.Write(w.record) //nolint:errcheck // A buffer takes everything.
+	w.csv.Flush()
+	// The writer's own UseCRLF would change line breaks in values too.
+	w.out.Truncate(w.out.Len() - len("\n"))
+	w.out.WriteString("\r\n")
 	w.record = w.record[:0]
 }
 
-func (w *csvRows) body() []byte {
-	w.csv.Flush()
-	return w.out.Bytes()
-}
+func (w *csvRows) body() []byte { return w.out.Bytes() }
