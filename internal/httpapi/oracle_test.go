@@ -244,7 +244,7 @@ func (b *bundle) call(t *testing.T, path string, header http.Header) answer {
 	request.Header = header
 	recorded := httptest.NewRecorder()
 	b.api.ServeHTTP(recorded, request)
-	a := answer{status: recorded.Code, header: recorded.Result().Header, body: recorded.Body.String()} //nolint:bodyclose // There is none.
+	a := answer{status: recorded.Code, header: recorded.Result().Header, body: recorded.Body.String()}
 	if a.header.Get("Content-Encoding") == "" {
 		describe(t, http.MethodGet, path, header, a.status, a.header, a.body)
 	}
