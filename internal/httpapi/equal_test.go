@@ -371,7 +371,7 @@ func TestAccept(t *testing.T) {
 	b := setup(t)
 	path := about("/api/usage/summary", "", acmeID).path("")
 	for accept, csv := range map[string]bool{
-		"text/csv": true, "text/csv;q=0": false, "text/csv;q=0.000, application/json;q=0": false, "application/json, text/csv": false,
+		"text/csv": true, "text/csv;q=0.1": true, "text/csv;q=0": false, "text/csv;q=0.000, application/json;q=0": false, "application/json, text/csv": false,
 		"text/csv, application/json": true, "text/csv, */*;q=0.1": true, "*/*": false, "*/*, text/csv;q=0.5": false, "text/html, */*": false,
 		"application/json;q=0.4,text/csv;q=0.5": true, "application/*;q=0.9, text/csv;q=0.8": false, "text/csv; charset=utf-8": true,
 		"": false, "garbage": false, "text/csv;q=x": false, ";;,,=": false, "text/csvx": false, "x/y;a=text/csv": false, "text/csv;q=NaN": false,

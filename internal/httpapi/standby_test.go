@@ -78,6 +78,17 @@ func (r *replica) work(t *testing.T) (stop func()) {
 	}
 }
 
+// awaitReplay waits until the standby shows all that the primary has committed.
+func (r *replica) awaitReplay(t *testing.T) {
+	t.Helper()
+	written := query[string](t, r.pool, `SELECT pg_current_wal_insert_lsn()::text`)
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for !query[bool](t, r.standby, `SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn`, written) {
+		<-ticker.C
+	}
+}
+
 // awaitLag asks until the answer says a lag that is good.
 func (r *replica) awaitLag(t *testing.T, path string, good func(seconds float64) bool) answer {
 	t.Helper()
@@ -103,6 +114,7 @@ func TestStandby(t *testing.T) {
 	stop := r.work(t)
 	runtime := r.addRuntime(t, "Asia/Tokyo")
 	r.addUsage(t, runtime, "", "now()", "p", "first", [4]int64{1, 1, 1, 1})
+	r.awaitReplay(t)
 	path := usagePath(runtime, "")
 	a := r.awaitLag(t, path, func(seconds float64) bool { return seconds < 3 })
 	for len(rowsOf(t, a)) == 0 {
