@@ -73,6 +73,7 @@ type API struct {
 	lag     *lagSampler
 	limiter *limiter
 	metrics *requestMetrics
+	shared  *coalescer
 }
 
 // New returns an error if something required is missing.
@@ -97,6 +98,7 @@ func New(config Config) (*API, error) {
 		config.MaxRequests = DefaultMaxRequests
 	}
 	s := &API{config: config, limiter: newLimiter(config.MaxRequests), metrics: newRequestMetrics()}
+	s.shared = newCoalescer(config.Timeout)
 	s.lag = &lagSampler{read: s.readLag}
 	s.Handler = s.routes()
 	return s, nil
@@ -136,9 +138,9 @@ func (s *API) routes() chi.Router {
 	return r
 }
 
-func addUsage[P, R any](s *API, r chi.Router, pattern string, e endpoint[P, R]) {
-	r.Get(pattern, s.handle(e.handler(s, formatAny)))
-	r.Get(pattern+".csv", s.handle(e.handler(s, formatCSV)))
+func addUsage[P comparable, R any](s *API, r chi.Router, pattern string, e endpoint[P, R]) {
+	r.Get(pattern, s.handle(e.handler(s, pattern, formatAny)))
+	r.Get(pattern+".csv", s.handle(e.handler(s, pattern, formatCSV)))
 }
 
 // handle turns a function that returns an error into a handler.

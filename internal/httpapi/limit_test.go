@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"crypto/rand"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -20,12 +21,12 @@ type held struct {
 	group sync.WaitGroup
 }
 
-// hold sends requests for usage, which all wait once members are locked.
+// hold sends requests for usage, which all wait once members are locked. Each asks something else, or they would share a statement.
 func (h *held) hold(t *testing.T, n int, header http.Header, path string) {
 	t.Helper()
-	for range n {
+	for i := range n {
 		h.group.Go(func() {
-			if a, err := h.b.send(t.Context(), http.MethodGet, path, header); err != nil || a.status != http.StatusOK {
+			if a, err := h.b.send(t.Context(), http.MethodGet, fmt.Sprintf("%s?days=%d", path, i+1), header); err != nil || a.status != http.StatusOK {
 				t.Errorf("a request that had begun: status is %d, %v, body %s", a.status, err, a.body)
 			}
 		})

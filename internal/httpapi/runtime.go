@@ -86,10 +86,13 @@ func (s *API) getRuntime(w http.ResponseWriter, r *http.Request) error {
 
 func (s *API) readRuntime(r *http.Request, id pgtype.UUID) (queries.GetRuntimeRow, error) {
 	c := callerOf(r)
-	var row queries.GetRuntimeRow
-	err := s.query(r.Context(), func(ctx context.Context, q *queries.Queries) (err error) {
-		row, err = q.GetRuntime(ctx, queries.GetRuntimeParams{UserID: c.user, TokenHash: c.tokenHash, RuntimeID: id})
-		return err
+	p := queries.GetRuntimeParams{UserID: c.user, TokenHash: c.tokenHash, RuntimeID: id}
+	row, err := shared(r.Context(), s.shared, question{"runtime", p}, func(ctx context.Context) (row queries.GetRuntimeRow, err error) {
+		err = s.query(ctx, func(ctx context.Context, q *queries.Queries) (err error) {
+			row, err = q.GetRuntime(ctx, p)
+			return err
+		})
+		return row, err
 	})
 	if isNoRows(err) {
 		return row, s.notFound(r, errRuntimeNotFound)
@@ -114,12 +117,13 @@ func (s *API) listRuntimes(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	c := callerOf(r)
-	var rows []queries.ListRuntimesRow
-	err = s.query(r.Context(), func(ctx context.Context, q *queries.Queries) (err error) {
-		rows, err = q.ListRuntimes(ctx, queries.ListRuntimesParams{
-			UserID: c.user, TokenHash: c.tokenHash, Slug: name.slug, WorkspaceID: name.id, Own: own,
+	p := queries.ListRuntimesParams{UserID: c.user, TokenHash: c.tokenHash, Slug: name.slug, WorkspaceID: name.id, Own: own}
+	rows, err := shared(r.Context(), s.shared, question{"runtimes", p}, func(ctx context.Context) (rows []queries.ListRuntimesRow, err error) {
+		err = s.query(ctx, func(ctx context.Context, q *queries.Queries) (err error) {
+			rows, err = q.ListRuntimes(ctx, p)
+			return err
 		})
-		return err
+		return rows, err
 	})
 	if err != nil {
 		return err

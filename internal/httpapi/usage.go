@@ -31,7 +31,7 @@ type about struct {
 type read[P, R any] = func(*queries.Queries, context.Context, P) ([]R, error)
 
 // endpoint is a usage endpoint: the parameters P of a statement, its rows R, and how they are written.
-type endpoint[P, R any] struct {
+type endpoint[P comparable, R any] struct {
 	params   func(*http.Request) (P, error)
 	rollup   read[P, R]
 	source   read[P, R]
@@ -60,8 +60,8 @@ func as[P, Q, R, S any](f read[Q, S], params func(P) Q, row func(S) R) read[P, R
 	}
 }
 
-// handler answers in the format or, if that is formatAny, in the one that the request accepts.
-func (e endpoint[P, R]) handler(s *API, f format) func(http.ResponseWriter, *http.Request) error {
+// handler answers in the format or, if that is formatAny, in the one that the request accepts. Name says which endpoint it is.
+func (e endpoint[P, R]) handler(s *API, name string, f format) func(http.ResponseWriter, *http.Request) error {
 	ask, source := e.rollup, sourceRollup
 	if s.config.Source == SourceHost {
 		ask, source = e.source, sourceHost
@@ -72,10 +72,12 @@ func (e endpoint[P, R]) handler(s *API, f format) func(http.ResponseWriter, *htt
 			return err
 		}
 		lag := s.lag.refresh()
-		var rows []R
-		err = s.query(r.Context(), func(ctx context.Context, q *queries.Queries) error {
-			rows, err = ask(q, ctx, p)
-			return err
+		rows, err := shared(r.Context(), s.shared, question{name, p}, func(ctx context.Context) (rows []R, err error) {
+			err = s.query(ctx, func(ctx context.Context, q *queries.Queries) (err error) {
+				rows, err = ask(q, ctx, p)
+				return err
+			})
+			return rows, err
 		})
 		if err != nil {
 			return err
