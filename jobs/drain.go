@@ -2,17 +2,26 @@ package jobs
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/riverqueue/river"
 
+	"daybook/queries"
 	"daybook/rollup"
 )
 
-// DrainArgs are those of a drain of one shard.
+const (
+	// maxGrouped is how many entries one drain gets, unless a single shard has more: about one transaction.
+	maxGrouped = 2000
+	// maxCounted bounds the count of a shard's entries.
+	maxCounted = 1000
+)
+
+// DrainArgs are those of a drain of some shards, one after the other.
 type DrainArgs struct {
-	Shard int16 `json:"shard"`
+	Shards []int16 `json:"shards"`
 	// Tick is the second of the tick that found entries, by the database's clock.
 	Tick int64 `json:"tick"`
 }
@@ -33,13 +42,50 @@ func (w *drainWorker) Timeout(*river.Job[DrainArgs]) time.Duration { return drai
 func (w *drainWorker) Work(ctx context.Context, job *river.Job[DrainArgs]) error {
 	budget, cancel := context.WithTimeout(w.fleet.stopping, drainBudget)
 	defer cancel()
-	result, err := rollup.Drain(ctx, w.fleet.config.Pool, job.Args.Shard, func() bool { return budget.Err() != nil })
+	result, err := rollup.Drain(ctx, w.fleet.config.Pool, job.Args.Shards, func() bool { return budget.Err() != nil })
 	for _, q := range result.Quarantined {
 		w.fleet.config.Logger.Error("task quarantined: it cannot be counted as it is",
 			slog.String("task_id", q.TaskID.String()), slog.Any("error", q.Reason))
+	}
+	for _, id := range result.BelowZero.Runtimes {
+		w.fleet.config.Logger.Error("a bucket was below zero; rebuilding its runtime", slog.String("runtime_id", id.String()))
+	}
+	for _, id := range result.BelowZero.Workspaces {
+		w.fleet.config.Logger.Error("a bucket was below zero; verifying its workspace", slog.String("workspace_id", id.String()))
 	}
 	for _, z := range result.RejectedZones {
 		w.fleet.reportZone(z)
 	}
 	return err
+}
+
+// drainJobs returns the drains that the queue needs now.
+func (f *Fleet) drainJobs(ctx context.Context) ([]river.InsertManyParams, error) {
+	waiting, err := queries.New(f.config.Pool).ListDirtyShards(ctx, maxCounted)
+	if err != nil {
+		return nil, fmt.Errorf("list dirty shards: %w", err)
+	}
+	var jobs []river.InsertManyParams
+	for _, args := range groupShards(waiting) {
+		jobs = append(jobs, river.InsertManyParams{Args: args})
+	}
+	return jobs, nil
+}
+
+// groupShards puts shards together as long as one transaction does for all of them. Each bucket that changes is then written once
+// in a tick, and not once for each shard: a row that is written often is slow to find while a transaction of the host keeps Postgres
+// from cleaning up. A long queue is cut into many drains, which work beside each other.
+func groupShards(waiting []queries.ListDirtyShardsRow) []DrainArgs {
+	var groups []DrainArgs
+	entries := int64(0)
+	for _, w := range waiting {
+		if len(groups) == 0 || entries+w.Entries > maxGrouped {
+			groups = append(groups, DrainArgs{Tick: w.Tick})
+			entries = 0
+		}
+		last := &groups[len(groups)-1]
+		last.Shards = append(last.Shards, w.Shard)
+		entries += w.Entries
+	}
+	return groups
 }

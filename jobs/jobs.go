@@ -227,28 +227,20 @@ func (f *Fleet) tick(ctx context.Context, search bool) error {
 	return nil
 }
 
-// drainJobs returns a drain for each shard that has entries.
-func (f *Fleet) drainJobs(ctx context.Context) ([]river.InsertManyParams, error) {
-	shards, err := queries.New(f.config.Pool).ListDirtyShards(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("list dirty shards: %w", err)
-	}
-	var jobs []river.InsertManyParams
-	for _, s := range shards {
-		jobs = append(jobs, river.InsertManyParams{Args: DrainArgs{Shard: s.Shard, Tick: s.Tick}})
-	}
-	return jobs, nil
-}
-
-// insertOpts are those of every kind: tried once, since the next tick is the retry; and unique by args, so that the ticks of
-// several processes in one second make one job. The states are all of them, finished ones too: a job of a tick that has been
-// done is not done again.
+// insertOpts are those of every kind: tried once, since the next tick is the retry; and unique by args while they wait or run, so that
+// the ticks of several processes in one second make one job. Finished jobs do not count: where the clock is set back, its seconds come
+// again.
 func insertOpts(queue string) river.InsertOpts {
 	return river.InsertOpts{
 		Queue:       queue,
 		MaxAttempts: 1,
-		UniqueOpts:  river.UniqueOpts{ByArgs: true, ByState: rivertype.JobStates()},
+		UniqueOpts:  river.UniqueOpts{ByArgs: true, ByState: unfinished},
 	}
+}
+
+// unfinished are the states of a job that is still to be done.
+var unfinished = []rivertype.JobState{
+	rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRetryable, rivertype.JobStateRunning, rivertype.JobStateScheduled,
 }
 
 // reportZone tells an operator about a zone that counts as UTC.

@@ -18,6 +18,8 @@ const (
 	verifyEvery = time.Minute
 	// verifyBudget is after how long a sample takes up no further runtimes. The rest is for the next one.
 	verifyBudget = 20 * time.Second
+	// resetEvery is the number of samples between two looks at the whole queue.
+	resetEvery = 10
 	// maxLogged bounds the differences of one table in one sample that are logged one by one.
 	maxLogged = 5
 )
@@ -42,10 +44,17 @@ type verifyWorker struct {
 // Timeout is that of the longest comparison, of the rollups of all workspaces.
 func (w *verifyWorker) Timeout(*river.Job[VerifyArgs]) time.Duration { return rebuildTimeout }
 
-// Work does nothing before all of the host is counted: everything would differ.
-func (w *verifyWorker) Work(ctx context.Context, _ *river.Job[VerifyArgs]) error {
+// Work verifies nothing before all of the host is counted: everything would differ.
+func (w *verifyWorker) Work(ctx context.Context, job *river.Job[VerifyArgs]) error {
 	config := w.fleet.config
-	coverage, err := queries.New(config.Pool).GetCoverage(ctx)
+	q := queries.New(config.Pool)
+	if job.Args.Minute%resetEvery == 0 {
+		// Drains look at the whole queue once, should somebody have put entries below their mark.
+		if err := q.ResetProgress(ctx); err != nil {
+			return fmt.Errorf("reset progress: %w", err)
+		}
+	}
+	coverage, err := q.GetCoverage(ctx)
 	if err != nil {
 		return fmt.Errorf("get coverage: %w", err)
 	}

@@ -139,7 +139,7 @@ func settle(t *testing.T, pool *pgxpool.Pool) {
 			t.Fatal(err)
 		}
 		for shard := range int16(16) {
-			if _, err := rollup.Drain(ctx, pool, shard, nil); err != nil {
+			if _, err := rollup.Drain(ctx, pool, []int16{shard}, nil); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -36,7 +36,7 @@ func TestWorkThatStandsStillBlocksNoHostWrite(t *testing.T) {
 	t.Parallel()
 	drain := func(t *testing.T, db rollup.DB, _ ids, shard int16) {
 		t.Helper()
-		result, err := rollup.Drain(t.Context(), db, shard, nil)
+		result, err := rollup.Drain(t.Context(), db, []int16{shard}, nil)
 		if err != nil || result.Entries == 0 {
 			t.Fatalf("drain: %+v, %v", result, err)
 		}

@@ -1,7 +1,8 @@
 -- name: PrepareList :exec
--- For transactions that read or mark many tasks: free their locks if the worker stands still, take the time they need, and fail
--- rather than overlook what a policy hides.
+-- For transactions that read or mark many tasks: free their locks if the worker stands still, give way where the host locks whole
+-- tables, take the time they need, and fail rather than overlook what a policy hides.
 SELECT set_config('idle_in_transaction_session_timeout', @idle_timeout::text, true),
+    set_config('lock_timeout', @lock_timeout::text, true),
     set_config('statement_timeout', '0', true),
     set_config('row_security', 'off', true);
 
@@ -68,8 +69,10 @@ LIMIT @max_tasks;
 UPDATE daybook.backfill_lane SET seq = @seq, done = done + @done WHERE lane = @lane;
 
 -- name: MarkTasks :exec
+-- The transaction id comes before the numbers: see AdvanceProgress.
 INSERT INTO daybook.task_usage_daily_dirty (shard, task_id)
-SELECT daybook.shard_of(id), id FROM (SELECT unnest(@task_ids::uuid[]) AS id) t;
+SELECT daybook.shard_of(id), id FROM (SELECT unnest(@task_ids::uuid[]) AS id) t
+WHERE pg_current_xact_id() IS NOT NULL;
 
 -- name: FinishBackfill :exec
 UPDATE daybook.coverage SET backfill_finished_at = clock_timestamp();

@@ -270,8 +270,10 @@ func (q *Queries) LockShards(ctx context.Context, arg LockShardsParams) error {
 const markTasks = `-- name: MarkTasks :exec
 INSERT INTO daybook.task_usage_daily_dirty (shard, task_id)
 SELECT daybook.shard_of(id), id FROM (SELECT unnest($1::uuid[]) AS id) t
+WHERE pg_current_xact_id() IS NOT NULL
 `
 
+// The transaction id comes before the numbers: see AdvanceProgress.
 func (q *Queries) MarkTasks(ctx context.Context, taskIds []pgtype.UUID) error {
 	_, err := q.db.Exec(ctx, markTasks, taskIds)
 	return err
@@ -279,14 +281,20 @@ func (q *Queries) MarkTasks(ctx context.Context, taskIds []pgtype.UUID) error {
 
 const prepareList = `-- name: PrepareList :exec
 SELECT set_config('idle_in_transaction_session_timeout', $1::text, true),
+    set_config('lock_timeout', $2::text, true),
     set_config('statement_timeout', '0', true),
     set_config('row_security', 'off', true)
 `
 
-// For transactions that read or mark many tasks: free their locks if the worker stands still, take the time they need, and fail
-// rather than overlook what a policy hides.
-func (q *Queries) PrepareList(ctx context.Context, idleTimeout string) error {
-	_, err := q.db.Exec(ctx, prepareList, idleTimeout)
+type PrepareListParams struct {
+	IdleTimeout string
+	LockTimeout string
+}
+
+// For transactions that read or mark many tasks: free their locks if the worker stands still, give way where the host locks whole
+// tables, take the time they need, and fail rather than overlook what a policy hides.
+func (q *Queries) PrepareList(ctx context.Context, arg PrepareListParams) error {
+	_, err := q.db.Exec(ctx, prepareList, arg.IdleTimeout, arg.LockTimeout)
 	return err
 }
 

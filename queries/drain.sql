@@ -1,8 +1,10 @@
 -- The statements of one drain transaction, in the order in which rollup runs them. READ COMMITTED: each sees what was
 -- committed before it began, and that is why the claim and the reading of the source are apart.
 
--- name: TryLockShard :one
-SELECT pg_try_advisory_xact_lock(@lock_class::integer, @shard::integer);
+-- name: TryLockShards :many
+SELECT s.shard::smallint AS shard
+FROM unnest(@shards::integer[]) AS s (shard)
+WHERE pg_try_advisory_xact_lock(@lock_class::integer, s.shard);
 
 -- name: PrepareDrain :exec
 -- idle_in_transaction_session_timeout frees the shard in bounded time if the worker stands still. lock_timeout is less than
@@ -16,14 +18,36 @@ SELECT set_config('idle_in_transaction_session_timeout', @idle_timeout::text, tr
     set_config('statement_timeout', '0', true),
     set_config('row_security', 'off', true),
     set_config('plan_cache_mode', 'force_generic_plan', true),
-    set_config('enable_seqscan', 'off', true);
+    set_config('enable_seqscan', 'off', true),
+    set_config('tcp_user_timeout', @tcp_timeout::text, true);
 
 -- name: ClaimDirtyTasks :many
-SELECT id, task_id
-FROM daybook.task_usage_daily_dirty
-WHERE shard = @shard AND id > @after_id
-ORDER BY id
+-- The first entries of the shards, in order, each after the one that is given or, where that is negative, from where the queue begins. The
+-- snapshot tells AdvanceProgress which transactions this statement could not see.
+SELECT d.shard, d.id, d.task_id, pg_current_snapshot()::text AS snapshot
+FROM (SELECT unnest(@shards::smallint[]) AS shard, unnest(@after_ids::bigint[]) AS after_id) s
+CROSS JOIN LATERAL (
+    SELECT e.shard, e.id, e.task_id
+    FROM daybook.task_usage_daily_dirty e
+    WHERE e.shard = s.shard AND e.id > CASE WHEN s.after_id < 0 THEN daybook.queue_start(s.shard) ELSE s.after_id END
+    ORDER BY e.id
+    LIMIT @max_entries
+) d
 LIMIT @max_entries;
+
+-- name: AdvanceProgress :exec
+-- After a pass that has looked at every entry of these shards from where the queue begins. snapshot is that of its first claim, last_ids
+-- are the last entries that it saw, left_ids the first that it left. Triggers have a transaction id before they take a number, and this
+-- transaction took its own after the claim, so whoever has a number up to last_ids has a lower id than this one. When a later pass begins,
+-- it sees their entries, or they are in its snapshot.
+UPDATE daybook.shard_progress p SET
+    low_id = least(greatest(p.low_id, p.next_id), d.left_id - 1),
+    open_xids = CASE WHEN p.next_xid IS NULL THEN p.open_xids
+        ELSE ARRAY(SELECT x.xid FROM pg_snapshot_xip(CAST(@snapshot::text AS pg_snapshot)) AS x (xid) WHERE x.xid < p.next_xid) END,
+    next_id = least(d.last_id, d.left_id - 1),
+    next_xid = pg_current_xact_id()
+FROM (SELECT unnest(@shards::smallint[]) AS shard, unnest(@last_ids::bigint[]) AS last_id, unnest(@left_ids::bigint[]) AS left_id) d
+WHERE p.shard = d.shard AND d.last_id >= p.low_id + sqlc.arg(min_step)::bigint;
 
 -- name: ListUsageFacts :many
 -- The usage of the tasks as it is counted now. timezone is the zone of the local columns; null without a runtime.
@@ -140,8 +164,7 @@ ON CONFLICT (task_id) DO UPDATE SET
 DELETE FROM daybook.task_fact WHERE task_id = ANY(@task_ids::uuid[]);
 
 -- Buckets next, tables in the order of this file and rows in key order: drains of different shards share buckets,
--- and in any other order they deadlock. An added bucket below zero is possible only after somebody edited the
--- ledger by hand.
+-- and in any other order they deadlock.
 
 -- name: AddToUsageDaily :exec
 INSERT INTO daybook.task_usage_daily AS b
@@ -220,38 +243,81 @@ ON CONFLICT (workspace_id, bucket_date, project_id, agent_id) DO UPDATE SET
     task_count = b.task_count + excluded.task_count,
     failed_count = b.failed_count + excluded.failed_count;
 
--- Buckets that lost facts may have none left. The rows are locked by the statements above, so this waits for nobody.
+-- Buckets that lost facts may have none left. The rows are locked by the statements above, so this waits for nobody. Returned is whose
+-- buckets are below zero, which can only be after somebody changed the ledger by hand.
 
--- name: DeleteEmptyUsageDaily :exec
-DELETE FROM daybook.task_usage_daily b
-USING (SELECT DISTINCT unnest(@runtime_ids::uuid[]) AS runtime_id, unnest(@bucket_dates::date[]) AS bucket_date) k
-WHERE b.runtime_id = k.runtime_id AND b.bucket_date = k.bucket_date AND b.event_count = 0;
+-- name: DeleteEmptyUsageDaily :many
+WITH lost AS (
+    SELECT DISTINCT unnest(@runtime_ids::uuid[]) AS runtime_id, unnest(@bucket_dates::date[]) AS bucket_date
+), deleted AS (
+    DELETE FROM daybook.task_usage_daily b USING lost
+    WHERE b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date AND b.event_count <= 0
+)
+SELECT DISTINCT b.runtime_id
+FROM daybook.task_usage_daily b
+JOIN lost ON b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date
+WHERE b.event_count < 0;
 
--- name: DeleteEmptyUsageByAgent :exec
-DELETE FROM daybook.task_usage_daily_by_agent b
-USING (SELECT DISTINCT unnest(@runtime_ids::uuid[]) AS runtime_id, unnest(@bucket_dates::date[]) AS bucket_date) k
-WHERE b.runtime_id = k.runtime_id AND b.bucket_date = k.bucket_date AND b.event_count = 0;
+-- name: DeleteEmptyUsageByAgent :many
+WITH lost AS (
+    SELECT DISTINCT unnest(@runtime_ids::uuid[]) AS runtime_id, unnest(@bucket_dates::date[]) AS bucket_date
+), deleted AS (
+    DELETE FROM daybook.task_usage_daily_by_agent b USING lost
+    WHERE b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date AND b.event_count <= 0
+)
+SELECT DISTINCT b.runtime_id
+FROM daybook.task_usage_daily_by_agent b
+JOIN lost ON b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date
+WHERE b.event_count < 0 OR b.task_count < 0;
 
--- name: DeleteEmptyUsageByHour :exec
-DELETE FROM daybook.task_usage_daily_by_hour b
-USING (SELECT DISTINCT unnest(@runtime_ids::uuid[]) AS runtime_id, unnest(@bucket_dates::date[]) AS bucket_date) k
-WHERE b.runtime_id = k.runtime_id AND b.bucket_date = k.bucket_date AND b.event_count = 0;
+-- name: DeleteEmptyUsageByHour :many
+WITH lost AS (
+    SELECT DISTINCT unnest(@runtime_ids::uuid[]) AS runtime_id, unnest(@bucket_dates::date[]) AS bucket_date
+), deleted AS (
+    DELETE FROM daybook.task_usage_daily_by_hour b USING lost
+    WHERE b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date AND b.event_count <= 0
+)
+SELECT DISTINCT b.runtime_id
+FROM daybook.task_usage_daily_by_hour b
+JOIN lost ON b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date
+WHERE b.event_count < 0 OR b.task_count < 0;
 
--- name: DeleteEmptyActivityByHour :exec
-DELETE FROM daybook.task_activity_by_hour b WHERE b.runtime_id = ANY(@runtime_ids::uuid[]) AND b.task_count = 0;
+-- name: DeleteEmptyActivityByHour :many
+WITH deleted AS (
+    DELETE FROM daybook.task_activity_by_hour b WHERE b.runtime_id = ANY(@runtime_ids::uuid[]) AND b.task_count <= 0
+)
+SELECT DISTINCT b.runtime_id
+FROM daybook.task_activity_by_hour b
+WHERE b.runtime_id = ANY(@runtime_ids::uuid[]) AND b.task_count < 0;
 
--- name: DeleteEmptyWorkspaceUsage :exec
-DELETE FROM daybook.workspace_usage_daily b
-USING (SELECT DISTINCT unnest(@workspace_ids::uuid[]) AS workspace_id, unnest(@bucket_dates::date[]) AS bucket_date) k
-WHERE b.workspace_id = k.workspace_id AND b.bucket_date = k.bucket_date AND b.event_count = 0;
+-- name: DeleteEmptyWorkspaceUsage :many
+WITH lost AS (
+    SELECT DISTINCT unnest(@workspace_ids::uuid[]) AS workspace_id, unnest(@bucket_dates::date[]) AS bucket_date
+), deleted AS (
+    DELETE FROM daybook.workspace_usage_daily b USING lost
+    WHERE b.workspace_id = lost.workspace_id AND b.bucket_date = lost.bucket_date AND b.event_count <= 0
+)
+SELECT DISTINCT b.workspace_id
+FROM daybook.workspace_usage_daily b
+JOIN lost ON b.workspace_id = lost.workspace_id AND b.bucket_date = lost.bucket_date
+WHERE b.event_count < 0 OR b.day_task_count < 0 OR b.window_task_count < 0;
 
--- name: DeleteEmptyWorkspaceRunTime :exec
-DELETE FROM daybook.workspace_run_time_daily b
-USING (SELECT DISTINCT unnest(@workspace_ids::uuid[]) AS workspace_id, unnest(@bucket_dates::date[]) AS bucket_date) k
-WHERE b.workspace_id = k.workspace_id AND b.bucket_date = k.bucket_date AND b.task_count = 0;
+-- name: DeleteEmptyWorkspaceRunTime :many
+WITH lost AS (
+    SELECT DISTINCT unnest(@workspace_ids::uuid[]) AS workspace_id, unnest(@bucket_dates::date[]) AS bucket_date
+), deleted AS (
+    DELETE FROM daybook.workspace_run_time_daily b USING lost
+    WHERE b.workspace_id = lost.workspace_id AND b.bucket_date = lost.bucket_date AND b.task_count <= 0
+)
+SELECT DISTINCT b.workspace_id
+FROM daybook.workspace_run_time_daily b
+JOIN lost ON b.workspace_id = lost.workspace_id AND b.bucket_date = lost.bucket_date
+WHERE b.task_count < 0 OR b.failed_count < 0;
 
 -- name: DeleteDirtyEntries :execrows
-DELETE FROM daybook.task_usage_daily_dirty WHERE shard = @shard AND id = ANY(@ids::bigint[]);
+DELETE FROM daybook.task_usage_daily_dirty e
+USING (SELECT unnest(@shards::smallint[]) AS shard, unnest(@ids::bigint[]) AS id) d
+WHERE e.shard = d.shard AND e.id = d.id;
 
 -- name: ForgiveTasks :exec
 DELETE FROM daybook.task_usage_daily_quarantine WHERE task_id = ANY(@task_ids::uuid[]);

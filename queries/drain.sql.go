@@ -151,8 +151,7 @@ type AddToUsageDailyParams struct {
 }
 
 // Buckets next, tables in the order of this file and rows in key order: drains of different shards share buckets,
-// and in any other order they deadlock. An added bucket below zero is possible only after somebody edited the
-// ledger by hand.
+// and in any other order they deadlock.
 func (q *Queries) AddToUsageDaily(ctx context.Context, arg AddToUsageDailyParams) error {
 	_, err := q.db.Exec(ctx, addToUsageDaily,
 		arg.RuntimeIds,
@@ -256,27 +255,70 @@ func (q *Queries) AddToWorkspaceUsage(ctx context.Context, arg AddToWorkspaceUsa
 	return err
 }
 
+const advanceProgress = `-- name: AdvanceProgress :exec
+UPDATE daybook.shard_progress p SET
+    low_id = least(greatest(p.low_id, p.next_id), d.left_id - 1),
+    open_xids = CASE WHEN p.next_xid IS NULL THEN p.open_xids
+        ELSE ARRAY(SELECT x.xid FROM pg_snapshot_xip(CAST($1::text AS pg_snapshot)) AS x (xid) WHERE x.xid < p.next_xid) END,
+    next_id = least(d.last_id, d.left_id - 1),
+    next_xid = pg_current_xact_id()
+FROM (SELECT unnest($3::smallint[]) AS shard, unnest($4::bigint[]) AS last_id, unnest($5::bigint[]) AS left_id) d
+WHERE p.shard = d.shard AND d.last_id >= p.low_id + $2::bigint
+`
+
+type AdvanceProgressParams struct {
+	Snapshot string
+	MinStep  int64
+	Shards   []int16
+	LastIds  []int64
+	LeftIds  []int64
+}
+
+// After a pass that has looked at every entry of these shards from where the queue begins. snapshot is that of its first claim, last_ids
+// are the last entries that it saw, left_ids the first that it left. Triggers have a transaction id before they take a number, and this
+// transaction took its own after the claim, so whoever has a number up to last_ids has a lower id than this one. When a later pass begins,
+// it sees their entries, or they are in its snapshot.
+func (q *Queries) AdvanceProgress(ctx context.Context, arg AdvanceProgressParams) error {
+	_, err := q.db.Exec(ctx, advanceProgress,
+		arg.Snapshot,
+		arg.MinStep,
+		arg.Shards,
+		arg.LastIds,
+		arg.LeftIds,
+	)
+	return err
+}
+
 const claimDirtyTasks = `-- name: ClaimDirtyTasks :many
-SELECT id, task_id
-FROM daybook.task_usage_daily_dirty
-WHERE shard = $1 AND id > $2
-ORDER BY id
+SELECT d.shard, d.id, d.task_id, pg_current_snapshot()::text AS snapshot
+FROM (SELECT unnest($1::smallint[]) AS shard, unnest($2::bigint[]) AS after_id) s
+CROSS JOIN LATERAL (
+    SELECT e.shard, e.id, e.task_id
+    FROM daybook.task_usage_daily_dirty e
+    WHERE e.shard = s.shard AND e.id > CASE WHEN s.after_id < 0 THEN daybook.queue_start(s.shard) ELSE s.after_id END
+    ORDER BY e.id
+    LIMIT $3
+) d
 LIMIT $3
 `
 
 type ClaimDirtyTasksParams struct {
-	Shard      int16
-	AfterID    int64
+	Shards     []int16
+	AfterIds   []int64
 	MaxEntries int32
 }
 
 type ClaimDirtyTasksRow struct {
-	ID     int64
-	TaskID pgtype.UUID
+	Shard    int16
+	ID       int64
+	TaskID   pgtype.UUID
+	Snapshot string
 }
 
+// The first entries of the shards, in order, each after the one that is given or, where that is negative, from where the queue begins. The
+// snapshot tells AdvanceProgress which transactions this statement could not see.
 func (q *Queries) ClaimDirtyTasks(ctx context.Context, arg ClaimDirtyTasksParams) ([]ClaimDirtyTasksRow, error) {
-	rows, err := q.db.Query(ctx, claimDirtyTasks, arg.Shard, arg.AfterID, arg.MaxEntries)
+	rows, err := q.db.Query(ctx, claimDirtyTasks, arg.Shards, arg.AfterIds, arg.MaxEntries)
 	if err != nil {
 		return nil, err
 	}
@@ -284,7 +326,12 @@ func (q *Queries) ClaimDirtyTasks(ctx context.Context, arg ClaimDirtyTasksParams
 	var items []ClaimDirtyTasksRow
 	for rows.Next() {
 		var i ClaimDirtyTasksRow
-		if err := rows.Scan(&i.ID, &i.TaskID); err != nil {
+		if err := rows.Scan(
+			&i.Shard,
+			&i.ID,
+			&i.TaskID,
+			&i.Snapshot,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -296,35 +343,64 @@ func (q *Queries) ClaimDirtyTasks(ctx context.Context, arg ClaimDirtyTasksParams
 }
 
 const deleteDirtyEntries = `-- name: DeleteDirtyEntries :execrows
-DELETE FROM daybook.task_usage_daily_dirty WHERE shard = $1 AND id = ANY($2::bigint[])
+DELETE FROM daybook.task_usage_daily_dirty e
+USING (SELECT unnest($1::smallint[]) AS shard, unnest($2::bigint[]) AS id) d
+WHERE e.shard = d.shard AND e.id = d.id
 `
 
 type DeleteDirtyEntriesParams struct {
-	Shard int16
-	Ids   []int64
+	Shards []int16
+	Ids    []int64
 }
 
 func (q *Queries) DeleteDirtyEntries(ctx context.Context, arg DeleteDirtyEntriesParams) (int64, error) {
-	result, err := q.db.Exec(ctx, deleteDirtyEntries, arg.Shard, arg.Ids)
+	result, err := q.db.Exec(ctx, deleteDirtyEntries, arg.Shards, arg.Ids)
 	if err != nil {
 		return 0, err
 	}
 	return result.RowsAffected(), nil
 }
 
-const deleteEmptyActivityByHour = `-- name: DeleteEmptyActivityByHour :exec
-DELETE FROM daybook.task_activity_by_hour b WHERE b.runtime_id = ANY($1::uuid[]) AND b.task_count = 0
+const deleteEmptyActivityByHour = `-- name: DeleteEmptyActivityByHour :many
+WITH deleted AS (
+    DELETE FROM daybook.task_activity_by_hour b WHERE b.runtime_id = ANY($1::uuid[]) AND b.task_count <= 0
+)
+SELECT DISTINCT b.runtime_id
+FROM daybook.task_activity_by_hour b
+WHERE b.runtime_id = ANY($1::uuid[]) AND b.task_count < 0
 `
 
-func (q *Queries) DeleteEmptyActivityByHour(ctx context.Context, runtimeIds []pgtype.UUID) error {
-	_, err := q.db.Exec(ctx, deleteEmptyActivityByHour, runtimeIds)
-	return err
+func (q *Queries) DeleteEmptyActivityByHour(ctx context.Context, runtimeIds []pgtype.UUID) ([]pgtype.UUID, error) {
+	rows, err := q.db.Query(ctx, deleteEmptyActivityByHour, runtimeIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []pgtype.UUID
+	for rows.Next() {
+		var runtime_id pgtype.UUID
+		if err := rows.Scan(&runtime_id); err != nil {
+			return nil, err
+		}
+		items = append(items, runtime_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
-const deleteEmptyUsageByAgent = `-- name: DeleteEmptyUsageByAgent :exec
-DELETE FROM daybook.task_usage_daily_by_agent b
-USING (SELECT DISTINCT unnest($1::uuid[]) AS runtime_id, unnest($2::date[]) AS bucket_date) k
-WHERE b.runtime_id = k.runtime_id AND b.bucket_date = k.bucket_date AND b.event_count = 0
+const deleteEmptyUsageByAgent = `-- name: DeleteEmptyUsageByAgent :many
+WITH lost AS (
+    SELECT DISTINCT unnest($1::uuid[]) AS runtime_id, unnest($2::date[]) AS bucket_date
+), deleted AS (
+    DELETE FROM daybook.task_usage_daily_by_agent b USING lost
+    WHERE b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date AND b.event_count <= 0
+)
+SELECT DISTINCT b.runtime_id
+FROM daybook.task_usage_daily_by_agent b
+JOIN lost ON b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date
+WHERE b.event_count < 0 OR b.task_count < 0
 `
 
 type DeleteEmptyUsageByAgentParams struct {
@@ -332,15 +408,37 @@ type DeleteEmptyUsageByAgentParams struct {
 	BucketDates []pgtype.Date
 }
 
-func (q *Queries) DeleteEmptyUsageByAgent(ctx context.Context, arg DeleteEmptyUsageByAgentParams) error {
-	_, err := q.db.Exec(ctx, deleteEmptyUsageByAgent, arg.RuntimeIds, arg.BucketDates)
-	return err
+func (q *Queries) DeleteEmptyUsageByAgent(ctx context.Context, arg DeleteEmptyUsageByAgentParams) ([]pgtype.UUID, error) {
+	rows, err := q.db.Query(ctx, deleteEmptyUsageByAgent, arg.RuntimeIds, arg.BucketDates)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []pgtype.UUID
+	for rows.Next() {
+		var runtime_id pgtype.UUID
+		if err := rows.Scan(&runtime_id); err != nil {
+			return nil, err
+		}
+		items = append(items, runtime_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
-const deleteEmptyUsageByHour = `-- name: DeleteEmptyUsageByHour :exec
-DELETE FROM daybook.task_usage_daily_by_hour b
-USING (SELECT DISTINCT unnest($1::uuid[]) AS runtime_id, unnest($2::date[]) AS bucket_date) k
-WHERE b.runtime_id = k.runtime_id AND b.bucket_date = k.bucket_date AND b.event_count = 0
+const deleteEmptyUsageByHour = `-- name: DeleteEmptyUsageByHour :many
+WITH lost AS (
+    SELECT DISTINCT unnest($1::uuid[]) AS runtime_id, unnest($2::date[]) AS bucket_date
+), deleted AS (
+    DELETE FROM daybook.task_usage_daily_by_hour b USING lost
+    WHERE b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date AND b.event_count <= 0
+)
+SELECT DISTINCT b.runtime_id
+FROM daybook.task_usage_daily_by_hour b
+JOIN lost ON b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date
+WHERE b.event_count < 0 OR b.task_count < 0
 `
 
 type DeleteEmptyUsageByHourParams struct {
@@ -348,16 +446,38 @@ type DeleteEmptyUsageByHourParams struct {
 	BucketDates []pgtype.Date
 }
 
-func (q *Queries) DeleteEmptyUsageByHour(ctx context.Context, arg DeleteEmptyUsageByHourParams) error {
-	_, err := q.db.Exec(ctx, deleteEmptyUsageByHour, arg.RuntimeIds, arg.BucketDates)
-	return err
+func (q *Queries) DeleteEmptyUsageByHour(ctx context.Context, arg DeleteEmptyUsageByHourParams) ([]pgtype.UUID, error) {
+	rows, err := q.db.Query(ctx, deleteEmptyUsageByHour, arg.RuntimeIds, arg.BucketDates)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []pgtype.UUID
+	for rows.Next() {
+		var runtime_id pgtype.UUID
+		if err := rows.Scan(&runtime_id); err != nil {
+			return nil, err
+		}
+		items = append(items, runtime_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
-const deleteEmptyUsageDaily = `-- name: DeleteEmptyUsageDaily :exec
+const deleteEmptyUsageDaily = `-- name: DeleteEmptyUsageDaily :many
 
-DELETE FROM daybook.task_usage_daily b
-USING (SELECT DISTINCT unnest($1::uuid[]) AS runtime_id, unnest($2::date[]) AS bucket_date) k
-WHERE b.runtime_id = k.runtime_id AND b.bucket_date = k.bucket_date AND b.event_count = 0
+WITH lost AS (
+    SELECT DISTINCT unnest($1::uuid[]) AS runtime_id, unnest($2::date[]) AS bucket_date
+), deleted AS (
+    DELETE FROM daybook.task_usage_daily b USING lost
+    WHERE b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date AND b.event_count <= 0
+)
+SELECT DISTINCT b.runtime_id
+FROM daybook.task_usage_daily b
+JOIN lost ON b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date
+WHERE b.event_count < 0
 `
 
 type DeleteEmptyUsageDailyParams struct {
@@ -365,16 +485,39 @@ type DeleteEmptyUsageDailyParams struct {
 	BucketDates []pgtype.Date
 }
 
-// Buckets that lost facts may have none left. The rows are locked by the statements above, so this waits for nobody.
-func (q *Queries) DeleteEmptyUsageDaily(ctx context.Context, arg DeleteEmptyUsageDailyParams) error {
-	_, err := q.db.Exec(ctx, deleteEmptyUsageDaily, arg.RuntimeIds, arg.BucketDates)
-	return err
+// Buckets that lost facts may have none left. The rows are locked by the statements above, so this waits for nobody. Returned is whose
+// buckets are below zero, which can only be after somebody changed the ledger by hand.
+func (q *Queries) DeleteEmptyUsageDaily(ctx context.Context, arg DeleteEmptyUsageDailyParams) ([]pgtype.UUID, error) {
+	rows, err := q.db.Query(ctx, deleteEmptyUsageDaily, arg.RuntimeIds, arg.BucketDates)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []pgtype.UUID
+	for rows.Next() {
+		var runtime_id pgtype.UUID
+		if err := rows.Scan(&runtime_id); err != nil {
+			return nil, err
+		}
+		items = append(items, runtime_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
-const deleteEmptyWorkspaceRunTime = `-- name: DeleteEmptyWorkspaceRunTime :exec
-DELETE FROM daybook.workspace_run_time_daily b
-USING (SELECT DISTINCT unnest($1::uuid[]) AS workspace_id, unnest($2::date[]) AS bucket_date) k
-WHERE b.workspace_id = k.workspace_id AND b.bucket_date = k.bucket_date AND b.task_count = 0
+const deleteEmptyWorkspaceRunTime = `-- name: DeleteEmptyWorkspaceRunTime :many
+WITH lost AS (
+    SELECT DISTINCT unnest($1::uuid[]) AS workspace_id, unnest($2::date[]) AS bucket_date
+), deleted AS (
+    DELETE FROM daybook.workspace_run_time_daily b USING lost
+    WHERE b.workspace_id = lost.workspace_id AND b.bucket_date = lost.bucket_date AND b.task_count <= 0
+)
+SELECT DISTINCT b.workspace_id
+FROM daybook.workspace_run_time_daily b
+JOIN lost ON b.workspace_id = lost.workspace_id AND b.bucket_date = lost.bucket_date
+WHERE b.task_count < 0 OR b.failed_count < 0
 `
 
 type DeleteEmptyWorkspaceRunTimeParams struct {
@@ -382,15 +525,37 @@ type DeleteEmptyWorkspaceRunTimeParams struct {
 	BucketDates  []pgtype.Date
 }
 
-func (q *Queries) DeleteEmptyWorkspaceRunTime(ctx context.Context, arg DeleteEmptyWorkspaceRunTimeParams) error {
-	_, err := q.db.Exec(ctx, deleteEmptyWorkspaceRunTime, arg.WorkspaceIds, arg.BucketDates)
-	return err
+func (q *Queries) DeleteEmptyWorkspaceRunTime(ctx context.Context, arg DeleteEmptyWorkspaceRunTimeParams) ([]pgtype.UUID, error) {
+	rows, err := q.db.Query(ctx, deleteEmptyWorkspaceRunTime, arg.WorkspaceIds, arg.BucketDates)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []pgtype.UUID
+	for rows.Next() {
+		var workspace_id pgtype.UUID
+		if err := rows.Scan(&workspace_id); err != nil {
+			return nil, err
+		}
+		items = append(items, workspace_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
-const deleteEmptyWorkspaceUsage = `-- name: DeleteEmptyWorkspaceUsage :exec
-DELETE FROM daybook.workspace_usage_daily b
-USING (SELECT DISTINCT unnest($1::uuid[]) AS workspace_id, unnest($2::date[]) AS bucket_date) k
-WHERE b.workspace_id = k.workspace_id AND b.bucket_date = k.bucket_date AND b.event_count = 0
+const deleteEmptyWorkspaceUsage = `-- name: DeleteEmptyWorkspaceUsage :many
+WITH lost AS (
+    SELECT DISTINCT unnest($1::uuid[]) AS workspace_id, unnest($2::date[]) AS bucket_date
+), deleted AS (
+    DELETE FROM daybook.workspace_usage_daily b USING lost
+    WHERE b.workspace_id = lost.workspace_id AND b.bucket_date = lost.bucket_date AND b.event_count <= 0
+)
+SELECT DISTINCT b.workspace_id
+FROM daybook.workspace_usage_daily b
+JOIN lost ON b.workspace_id = lost.workspace_id AND b.bucket_date = lost.bucket_date
+WHERE b.event_count < 0 OR b.day_task_count < 0 OR b.window_task_count < 0
 `
 
 type DeleteEmptyWorkspaceUsageParams struct {
@@ -398,9 +563,24 @@ type DeleteEmptyWorkspaceUsageParams struct {
 	BucketDates  []pgtype.Date
 }
 
-func (q *Queries) DeleteEmptyWorkspaceUsage(ctx context.Context, arg DeleteEmptyWorkspaceUsageParams) error {
-	_, err := q.db.Exec(ctx, deleteEmptyWorkspaceUsage, arg.WorkspaceIds, arg.BucketDates)
-	return err
+func (q *Queries) DeleteEmptyWorkspaceUsage(ctx context.Context, arg DeleteEmptyWorkspaceUsageParams) ([]pgtype.UUID, error) {
+	rows, err := q.db.Query(ctx, deleteEmptyWorkspaceUsage, arg.WorkspaceIds, arg.BucketDates)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []pgtype.UUID
+	for rows.Next() {
+		var workspace_id pgtype.UUID
+		if err := rows.Scan(&workspace_id); err != nil {
+			return nil, err
+		}
+		items = append(items, workspace_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const deleteTaskFacts = `-- name: DeleteTaskFacts :exec
@@ -739,12 +919,14 @@ SELECT set_config('idle_in_transaction_session_timeout', $1::text, true),
     set_config('statement_timeout', '0', true),
     set_config('row_security', 'off', true),
     set_config('plan_cache_mode', 'force_generic_plan', true),
-    set_config('enable_seqscan', 'off', true)
+    set_config('enable_seqscan', 'off', true),
+    set_config('tcp_user_timeout', $3::text, true)
 `
 
 type PrepareDrainParams struct {
 	IdleTimeout string
 	LockTimeout string
+	TcpTimeout  string
 }
 
 // idle_in_transaction_session_timeout frees the shard in bounded time if the worker stands still. lock_timeout is less than
@@ -753,7 +935,7 @@ type PrepareDrainParams struct {
 // depend on statistics: a drain reads few rows of large tables, whatever ANALYZE saw last. With row_security off, Postgres
 // raises an error where a policy would hide rows and so make the numbers wrong.
 func (q *Queries) PrepareDrain(ctx context.Context, arg PrepareDrainParams) error {
-	_, err := q.db.Exec(ctx, prepareDrain, arg.IdleTimeout, arg.LockTimeout)
+	_, err := q.db.Exec(ctx, prepareDrain, arg.IdleTimeout, arg.LockTimeout, arg.TcpTimeout)
 	return err
 }
 
@@ -905,21 +1087,36 @@ func (q *Queries) TryLockRuntimes(ctx context.Context, arg TryLockRuntimesParams
 	return items, nil
 }
 
-const tryLockShard = `-- name: TryLockShard :one
+const tryLockShards = `-- name: TryLockShards :many
 
-SELECT pg_try_advisory_xact_lock($1::integer, $2::integer)
+SELECT s.shard::smallint AS shard
+FROM unnest($1::integer[]) AS s (shard)
+WHERE pg_try_advisory_xact_lock($2::integer, s.shard)
 `
 
-type TryLockShardParams struct {
+type TryLockShardsParams struct {
+	Shards    []int32
 	LockClass int32
-	Shard     int32
 }
 
 // The statements of one drain transaction, in the order in which rollup runs them. READ COMMITTED: each sees what was
 // committed before it began, and that is why the claim and the reading of the source are apart.
-func (q *Queries) TryLockShard(ctx context.Context, arg TryLockShardParams) (bool, error) {
-	row := q.db.QueryRow(ctx, tryLockShard, arg.LockClass, arg.Shard)
-	var pg_try_advisory_xact_lock bool
-	err := row.Scan(&pg_try_advisory_xact_lock)
-	return pg_try_advisory_xact_lock, err
+func (q *Queries) TryLockShards(ctx context.Context, arg TryLockShardsParams) ([]int16, error) {
+	rows, err := q.db.Query(ctx, tryLockShards, arg.Shards, arg.LockClass)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []int16
+	for rows.Next() {
+		var shard int16
+		if err := rows.Scan(&shard); err != nil {
+			return nil, err
+		}
+		items = append(items, shard)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

@@ -95,6 +95,18 @@ type DaybookRuntimeRollup struct {
 	RebuiltAt    pgtype.Timestamptz
 }
 
+// How far each shard of the queue is drained. Numbers are not committed in their order, so being past one is not enough: see daybook.queue_start.
+type DaybookShardProgress struct {
+	Shard int16
+	// No entry up to this one is left, and none can come but from the transactions in open_xids.
+	LowID int64
+	// Transactions that were at work when low_id was set, and may have entries with lower numbers.
+	OpenXids []pgtype.Uint64
+	// What low_id becomes when a later drain has looked at everything before it. Whoever has a number up to it has a transaction id below next_xid.
+	NextID  pgtype.Int8
+	NextXid pgtype.Uint64
+}
+
 // Tasks started, of all time, by hour of the runtime's day.
 type DaybookTaskActivityByHour struct {
 	RuntimeID pgtype.UUID

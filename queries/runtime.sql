@@ -38,7 +38,7 @@ FOR NO KEY UPDATE OF h;
 
 -- name: LockHostRuntimeToDelete :one
 -- Also keeps agents and tasks from being bound to it.
-SELECT r.user_id::uuid AS user_id, r.role::text AS role, h.workspace_id, h.owner_id, true::boolean AS zone_known
+SELECT r.user_id::uuid AS user_id, r.role::text AS role, h.workspace_id, h.owner_id
 FROM daybook.readable_runtime(sqlc.narg(user_id)::uuid, sqlc.narg(token_hash)::text, @runtime_id::uuid)
     AS r (id, workspace_id, user_id, role, owner_id, host_timezone, built, timezone)
 JOIN public.agent_runtime h ON h.id = r.id

@@ -250,7 +250,7 @@ func (q *Queries) LockHostRuntime(ctx context.Context, arg LockHostRuntimeParams
 }
 
 const lockHostRuntimeToDelete = `-- name: LockHostRuntimeToDelete :one
-SELECT r.user_id::uuid AS user_id, r.role::text AS role, h.workspace_id, h.owner_id, true::boolean AS zone_known
+SELECT r.user_id::uuid AS user_id, r.role::text AS role, h.workspace_id, h.owner_id
 FROM daybook.readable_runtime($1::uuid, $2::text, $3::uuid)
     AS r (id, workspace_id, user_id, role, owner_id, host_timezone, built, timezone)
 JOIN public.agent_runtime h ON h.id = r.id
@@ -268,7 +268,6 @@ type LockHostRuntimeToDeleteRow struct {
 	Role        string
 	WorkspaceID pgtype.UUID
 	OwnerID     pgtype.UUID
-	ZoneKnown   bool
 }
 
 // Also keeps agents and tasks from being bound to it.
@@ -280,7 +279,6 @@ func (q *Queries) LockHostRuntimeToDelete(ctx context.Context, arg LockHostRunti
 		&i.Role,
 		&i.WorkspaceID,
 		&i.OwnerID,
-		&i.ZoneKnown,
 	)
 	return i, err
 }

@@ -1,11 +1,24 @@
 -- What there is to do: the statements of a worker's tick, and of the jobs that are not a drain or a rebuild.
 
 -- name: ListDirtyShards :many
--- One index probe for each shard, however long the queue is. tick is the database's clock in whole seconds.
-SELECT s.shard::smallint AS shard, floor(extract(epoch FROM clock_timestamp()))::bigint AS tick
+-- The shards that have entries, and how many, counted up to max_entries: the cost does not grow with the queue. tick is the database's clock in
+-- whole seconds.
+SELECT s.shard::smallint AS shard, waiting.entries, floor(extract(epoch FROM clock_timestamp()))::bigint AS tick
 FROM generate_series(0, daybook.shard_count() - 1) AS s (shard)
-WHERE EXISTS (SELECT FROM daybook.task_usage_daily_dirty d WHERE d.shard = s.shard)
+CROSS JOIN LATERAL (
+    SELECT count(*) AS entries
+    FROM (
+        SELECT FROM daybook.task_usage_daily_dirty d
+        WHERE d.shard = s.shard AND d.id > daybook.queue_start(s.shard::smallint)
+        ORDER BY d.id
+        LIMIT @max_entries
+    ) capped
+) waiting
+WHERE waiting.entries > 0
 ORDER BY s.shard;
+
+-- name: ResetProgress :exec
+UPDATE daybook.shard_progress SET low_id = 0 WHERE low_id > 0;
 
 -- name: ListRequestedRebuilds :many
 -- attempt changes every retry_seconds, so a rebuild whose worker died is taken up again.
@@ -35,6 +48,9 @@ INSERT INTO daybook.runtime_rebuild (runtime_id)
 SELECT @runtime_id::uuid
 WHERE EXISTS (SELECT FROM daybook.runtime_rollup r WHERE r.runtime_id = @runtime_id)
    OR EXISTS (SELECT FROM public.agent_runtime h WHERE h.id = @runtime_id);
+
+-- name: RequestRebuilds :exec
+INSERT INTO daybook.runtime_rebuild (runtime_id) SELECT unnest(@runtime_ids::uuid[]);
 
 -- name: RequestAllRebuilds :execrows
 INSERT INTO daybook.runtime_rebuild (runtime_id)

@@ -89,21 +89,32 @@ func (q *Queries) HasDirtyScopes(ctx context.Context) (HasDirtyScopesRow, error)
 
 const listDirtyShards = `-- name: ListDirtyShards :many
 
-SELECT s.shard::smallint AS shard, floor(extract(epoch FROM clock_timestamp()))::bigint AS tick
+SELECT s.shard::smallint AS shard, waiting.entries, floor(extract(epoch FROM clock_timestamp()))::bigint AS tick
 FROM generate_series(0, daybook.shard_count() - 1) AS s (shard)
-WHERE EXISTS (SELECT FROM daybook.task_usage_daily_dirty d WHERE d.shard = s.shard)
+CROSS JOIN LATERAL (
+    SELECT count(*) AS entries
+    FROM (
+        SELECT FROM daybook.task_usage_daily_dirty d
+        WHERE d.shard = s.shard AND d.id > daybook.queue_start(s.shard::smallint)
+        ORDER BY d.id
+        LIMIT $1
+    ) capped
+) waiting
+WHERE waiting.entries > 0
 ORDER BY s.shard
 `
 
 type ListDirtyShardsRow struct {
-	Shard int16
-	Tick  int64
+	Shard   int16
+	Entries int64
+	Tick    int64
 }
 
 // What there is to do: the statements of a worker's tick, and of the jobs that are not a drain or a rebuild.
-// One index probe for each shard, however long the queue is. tick is the database's clock in whole seconds.
-func (q *Queries) ListDirtyShards(ctx context.Context) ([]ListDirtyShardsRow, error) {
-	rows, err := q.db.Query(ctx, listDirtyShards)
+// The shards that have entries, and how many, counted up to max_entries: the cost does not grow with the queue. tick is the database's clock in
+// whole seconds.
+func (q *Queries) ListDirtyShards(ctx context.Context, maxEntries int32) ([]ListDirtyShardsRow, error) {
+	rows, err := q.db.Query(ctx, listDirtyShards, maxEntries)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +122,7 @@ func (q *Queries) ListDirtyShards(ctx context.Context) ([]ListDirtyShardsRow, er
 	var items []ListDirtyShardsRow
 	for rows.Next() {
 		var i ListDirtyShardsRow
-		if err := rows.Scan(&i.Shard, &i.Tick); err != nil {
+		if err := rows.Scan(&i.Shard, &i.Entries, &i.Tick); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -265,4 +276,22 @@ func (q *Queries) RequestRebuild(ctx context.Context, runtimeID pgtype.UUID) (in
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const requestRebuilds = `-- name: RequestRebuilds :exec
+INSERT INTO daybook.runtime_rebuild (runtime_id) SELECT unnest($1::uuid[])
+`
+
+func (q *Queries) RequestRebuilds(ctx context.Context, runtimeIds []pgtype.UUID) error {
+	_, err := q.db.Exec(ctx, requestRebuilds, runtimeIds)
+	return err
+}
+
+const resetProgress = `-- name: ResetProgress :exec
+UPDATE daybook.shard_progress SET low_id = 0 WHERE low_id > 0
+`
+
+func (q *Queries) ResetProgress(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, resetProgress)
+	return err
 }

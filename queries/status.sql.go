@@ -20,7 +20,11 @@ FROM (
         (SELECT min(first.enqueued_at)
          FROM generate_series(0, daybook.shard_count() - 1) AS s (shard)
          CROSS JOIN LATERAL (
-             SELECT d.enqueued_at FROM daybook.task_usage_daily_dirty d WHERE d.shard = s.shard ORDER BY d.id LIMIT 1) first),
+             SELECT d.enqueued_at
+             FROM daybook.task_usage_daily_dirty d
+             WHERE d.shard = s.shard AND d.id > daybook.queue_start(s.shard::smallint)
+             ORDER BY d.id
+             LIMIT 1) first),
         (SELECT min(enqueued_at) FROM daybook.dirty_scope))) AS seconds
 ) waiting
 CROSS JOIN (

@@ -290,19 +290,29 @@ FROM (
 ORDER BY pair.n, pair.workspace_id;
 
 -- name: ListUnitsToVerify :many
--- Of the given units, those that have waited longer than the period or differed the last time, the longest first, the ones that never
--- had a turn before them.
-SELECT u.id::uuid AS unit
-FROM (SELECT unnest(@units::uuid[]) AS id) u
-LEFT JOIN daybook.verification v ON v.unit = u.id
-WHERE v.verified_at IS NULL OR v.differences <> '{}' OR v.verified_at < clock_timestamp() - make_interval(secs => @period_seconds)
-ORDER BY v.attempted_at NULLS FIRST, u.id
-LIMIT @max_units;
+-- Of the given units, all that were asked for, and of those that have waited longer than the period or differed the last time as many as
+-- there is room for: the longest first, the ones that never had a turn before them.
+SELECT due.unit::uuid AS unit
+FROM (
+    SELECT u.id AS unit, asked.for_it, row_number() OVER (ORDER BY asked.for_it DESC, v.attempted_at NULLS FIRST, u.id) AS place
+    FROM (SELECT unnest(@units::uuid[]) AS id) u
+    LEFT JOIN daybook.verification v ON v.unit = u.id
+    CROSS JOIN LATERAL (SELECT coalesce(v.attempted_at = '-infinity', false) AS for_it) asked
+    WHERE v.verified_at IS NULL OR v.differences <> '{}' OR v.verified_at < clock_timestamp() - make_interval(secs => @period_seconds)
+) due
+WHERE due.for_it OR due.place <= @max_units::bigint
+ORDER BY due.place;
 
 -- name: NoteAttempt :exec
 -- Before a unit is verified, so that one that fails waits for its next turn like the others.
 INSERT INTO daybook.verification (unit, attempted_at) SELECT unnest(@units::uuid[]), clock_timestamp()
 ON CONFLICT (unit) DO UPDATE SET attempted_at = excluded.attempted_at;
+
+-- name: RequestVerifications :exec
+-- Their turn is next, before all that are due.
+INSERT INTO daybook.verification (unit, attempted_at)
+SELECT DISTINCT u.id, '-infinity'::timestamptz FROM (SELECT unnest(@units::uuid[]) AS id) u ORDER BY u.id
+ON CONFLICT (unit) DO UPDATE SET attempted_at = excluded.attempted_at, verified_at = NULL;
 
 -- name: PutVerification :exec
 INSERT INTO daybook.verification (unit, attempted_at, verified_at, differences)

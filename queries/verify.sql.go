@@ -545,22 +545,26 @@ func (q *Queries) ListRuntimesOfWorkspace(ctx context.Context, workspaceID pgtyp
 }
 
 const listUnitsToVerify = `-- name: ListUnitsToVerify :many
-SELECT u.id::uuid AS unit
-FROM (SELECT unnest($1::uuid[]) AS id) u
-LEFT JOIN daybook.verification v ON v.unit = u.id
-WHERE v.verified_at IS NULL OR v.differences <> '{}' OR v.verified_at < clock_timestamp() - make_interval(secs => $2)
-ORDER BY v.attempted_at NULLS FIRST, u.id
-LIMIT $3
+SELECT due.unit::uuid AS unit
+FROM (
+    SELECT u.id AS unit, asked.for_it, row_number() OVER (ORDER BY asked.for_it DESC, v.attempted_at NULLS FIRST, u.id) AS place
+    FROM (SELECT unnest($1::uuid[]) AS id) u
+    LEFT JOIN daybook.verification v ON v.unit = u.id
+    CROSS JOIN LATERAL (SELECT coalesce(v.attempted_at = '-infinity', false) AS for_it) asked
+    WHERE v.verified_at IS NULL OR v.differences <> '{}' OR v.verified_at < clock_timestamp() - make_interval(secs => $2)
+) due
+WHERE due.for_it OR due.place <= $3::bigint
+ORDER BY due.place
 `
 
 type ListUnitsToVerifyParams struct {
 	Units         []pgtype.UUID
 	PeriodSeconds float64
-	MaxUnits      int32
+	MaxUnits      int64
 }
 
-// Of the given units, those that have waited longer than the period or differed the last time, the longest first, the ones that never
-// had a turn before them.
+// Of the given units, all that were asked for, and of those that have waited longer than the period or differed the last time as many as
+// there is room for: the longest first, the ones that never had a turn before them.
 func (q *Queries) ListUnitsToVerify(ctx context.Context, arg ListUnitsToVerifyParams) ([]pgtype.UUID, error) {
 	rows, err := q.db.Query(ctx, listUnitsToVerify, arg.Units, arg.PeriodSeconds, arg.MaxUnits)
 	if err != nil {
@@ -637,6 +641,18 @@ type PutVerificationParams struct {
 
 func (q *Queries) PutVerification(ctx context.Context, arg PutVerificationParams) error {
 	_, err := q.db.Exec(ctx, putVerification, arg.Unit, arg.Differences)
+	return err
+}
+
+const requestVerifications = `-- name: RequestVerifications :exec
+INSERT INTO daybook.verification (unit, attempted_at)
+SELECT DISTINCT u.id, '-infinity'::timestamptz FROM (SELECT unnest($1::uuid[]) AS id) u ORDER BY u.id
+ON CONFLICT (unit) DO UPDATE SET attempted_at = excluded.attempted_at, verified_at = NULL
+`
+
+// Their turn is next, before all that are due.
+func (q *Queries) RequestVerifications(ctx context.Context, units []pgtype.UUID) error {
+	_, err := q.db.Exec(ctx, requestVerifications, units)
 	return err
 }
 

@@ -47,7 +47,7 @@ func Backfill(ctx context.Context, db DB, config BackfillConfig) error {
 		coverage queries.GetCoverageRow
 		rejected []queries.EnsureAllRuntimeRollupsRow
 	)
-	err := inTx(ctx, db, func(tx pgx.Tx) error {
+	err := inTxPatiently(ctx, db, func(tx pgx.Tx) error {
 		var err error
 		q := queries.New(tx)
 		if coverage, err = startBackfill(ctx, q); err != nil {
@@ -87,7 +87,7 @@ func Backfill(ctx context.Context, db DB, config BackfillConfig) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	err = inTx(ctx, db, func(tx pgx.Tx) error { return finishBackfill(ctx, queries.New(tx), coverage) })
+	err = inTxPatiently(ctx, db, func(tx pgx.Tx) error { return finishBackfill(ctx, queries.New(tx), coverage) })
 	if err != nil {
 		return fmt.Errorf("finish backfill: %w", err)
 	}
@@ -96,7 +96,7 @@ func Backfill(ctx context.Context, db DB, config BackfillConfig) error {
 
 // finishBackfill records that the list that was started with is counted, unless it is not.
 func finishBackfill(ctx context.Context, q *queries.Queries, started queries.GetCoverageRow) error {
-	if err := q.PrepareList(ctx, idleTimeout); err != nil {
+	if err := q.PrepareList(ctx, prepareList); err != nil {
 		return err
 	}
 	if err := q.LockBackfill(ctx, lockClassBackfill); err != nil {
@@ -148,17 +148,13 @@ func settle(ctx context.Context, db DB) error {
 			return err
 		}
 	}
-	for _, shard := range shards {
-		if _, err := Drain(ctx, db, shard, nil); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err = Drain(ctx, db, shards, nil)
+	return err
 }
 
 // startBackfill lists the tasks to count, unless a list that is still good is being worked on.
 func startBackfill(ctx context.Context, q *queries.Queries) (queries.GetCoverageRow, error) {
-	if err := q.PrepareList(ctx, idleTimeout); err != nil {
+	if err := q.PrepareList(ctx, prepareList); err != nil {
 		return queries.GetCoverageRow{}, fmt.Errorf("prepare: %w", err)
 	}
 	if err := q.LockBackfill(ctx, lockClassBackfill); err != nil {
@@ -237,10 +233,8 @@ func (l lane) backfill(ctx context.Context, db DB, report func(int)) error {
 			return nil
 		}
 		report(n)
-		for _, shard := range l.shards {
-			if _, err := Drain(ctx, db, shard, nil); err != nil {
-				return err
-			}
+		if _, err := Drain(ctx, db, l.shards, nil); err != nil {
+			return err
 		}
 	}
 }
@@ -260,11 +254,7 @@ func (l lane) backfillBatch(
 		if err := q.PrepareDrain(ctx, prepareDrain); err != nil {
 			return fmt.Errorf("prepare: %w", err)
 		}
-		shards := make([]int32, len(l.shards))
-		for i, shard := range l.shards {
-			shards[i] = int32(shard)
-		}
-		if err := q.LockShards(ctx, queries.LockShardsParams{LockClass: lockClassShard, Shards: shards}); err != nil {
+		if err := q.LockShards(ctx, queries.LockShardsParams{LockClass: lockClassShard, Shards: widen(l.shards)}); err != nil {
 			return fmt.Errorf("lock shards: %w", err)
 		}
 		listed, err := q.ListBackfillBatch(ctx, queries.ListBackfillBatchParams{Lane: l.number, MaxTasks: backfillBatch})

@@ -134,7 +134,7 @@ func TestRowSecurityIsAnError(t *testing.T) {
 	}
 	h.exec(`UPDATE public.task_usage SET input_tokens = 11`)
 	shard := scalar[int16](t, h.pool, `SELECT shard FROM daybook.task_usage_daily_dirty`)
-	if _, err := rollup.Drain(t.Context(), pool, shard, nil); err == nil {
+	if _, err := rollup.Drain(t.Context(), pool, []int16{shard}, nil); err == nil {
 		t.Error("a drain by a role that sees no task worked")
 	}
 	h.settle()

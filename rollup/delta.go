@@ -3,6 +3,7 @@ package rollup
 import (
 	"context"
 	"maps"
+	"slices"
 
 	"github.com/jackc/pgx/v5/pgtype"
 
@@ -167,20 +168,31 @@ func (d *delta) addTask(f *taskFact, sign int64) error {
 }
 
 // write adds the delta to the buckets and deletes those that are left without facts. The statements take the tables in
-// one fixed order and rows in key order.
-func (d *delta) write(ctx context.Context, q *queries.Queries) error {
-	for _, step := range []func(context.Context, *queries.Queries) error{
-		d.writeDaily, d.writeByAgent, d.writeByHour, d.writeActivity, d.writeWorkspace, d.writeRunTime,
+// one fixed order and rows in key order. It returns whose buckets fell below zero.
+func (d *delta) write(ctx context.Context, q *queries.Queries) (BelowZero, error) {
+	var below BelowZero
+	for _, step := range []struct {
+		write func(context.Context, *queries.Queries) ([]pgtype.UUID, error)
+		found *[]pgtype.UUID
+	}{
+		{d.writeDaily, &below.Runtimes}, {d.writeByAgent, &below.Runtimes}, {d.writeByHour, &below.Runtimes},
+		{d.writeActivity, &below.Runtimes}, {d.writeWorkspace, &below.Workspaces}, {d.writeRunTime, &below.Workspaces},
 	} {
-		if err := step(ctx, q); err != nil {
-			return err
+		owners, err := step.write(ctx, q)
+		if err != nil {
+			return below, err
+		}
+		for _, owner := range owners {
+			if !slices.Contains(*step.found, owner) {
+				*step.found = append(*step.found, owner)
+			}
 		}
 	}
-	return nil
+	return below, nil
 }
 
 // columns collects what the statements of several rollups take: an array for each column of the buckets that changed, and the keys of
-// those that lost facts.
+// those where a count fell.
 type columns struct {
 	owners                                       []pgtype.UUID // runtimes or workspaces
 	dates                                        []pgtype.Date
@@ -192,11 +204,11 @@ type columns struct {
 	lostDates  []pgtype.Date
 }
 
-// add adds a bucket. facts is by how much the number of its facts changes.
-func (c *columns) add(owner pgtype.UUID, date pgtype.Date, facts int64) {
+// add adds a bucket.
+func (c *columns) add(owner pgtype.UUID, date pgtype.Date, n *counts) {
 	c.owners = append(c.owners, owner)
 	c.dates = append(c.dates, date)
-	if facts < 0 {
+	if n.events < 0 || n.tasks < 0 || n.windowTasks < 0 || n.failed < 0 {
 		c.lostOwners = append(c.lostOwners, owner)
 		c.lostDates = append(c.lostDates, date)
 	}
@@ -204,7 +216,7 @@ func (c *columns) add(owner pgtype.UUID, date pgtype.Date, facts int64) {
 
 // addUsage adds a bucket of usage.
 func (c *columns) addUsage(owner pgtype.UUID, date pgtype.Date, provider, model string, n *counts) {
-	c.add(owner, date, n.events)
+	c.add(owner, date, n)
 	c.providers = append(c.providers, provider)
 	c.models = append(c.models, model)
 	c.input = append(c.input, n.input)
@@ -216,13 +228,13 @@ func (c *columns) addUsage(owner pgtype.UUID, date pgtype.Date, provider, model 
 	c.windowTasks = append(c.windowTasks, n.windowTasks)
 }
 
-func (d *delta) writeDaily(ctx context.Context, q *queries.Queries) error {
+func (d *delta) writeDaily(ctx context.Context, q *queries.Queries) ([]pgtype.UUID, error) {
 	var c columns
 	for k, n := range changed(d.daily) {
 		c.addUsage(k.runtime, k.date, k.provider, k.model, n)
 	}
 	if len(c.owners) == 0 {
-		return nil
+		return nil, nil
 	}
 	err := q.AddToUsageDaily(ctx, queries.AddToUsageDailyParams{
 		RuntimeIds: c.owners, BucketDates: c.dates, Providers: c.providers, Models: c.models,
@@ -230,12 +242,12 @@ func (d *delta) writeDaily(ctx context.Context, q *queries.Queries) error {
 		EventCounts: c.events,
 	})
 	if err != nil || len(c.lostOwners) == 0 {
-		return err
+		return nil, err
 	}
 	return q.DeleteEmptyUsageDaily(ctx, queries.DeleteEmptyUsageDailyParams{RuntimeIds: c.lostOwners, BucketDates: c.lostDates})
 }
 
-func (d *delta) writeByAgent(ctx context.Context, q *queries.Queries) error {
+func (d *delta) writeByAgent(ctx context.Context, q *queries.Queries) ([]pgtype.UUID, error) {
 	var c columns
 	var agents []pgtype.UUID
 	for k, n := range changed(d.byAgent) {
@@ -243,7 +255,7 @@ func (d *delta) writeByAgent(ctx context.Context, q *queries.Queries) error {
 		agents = append(agents, k.agent)
 	}
 	if len(c.owners) == 0 {
-		return nil
+		return nil, nil
 	}
 	err := q.AddToUsageByAgent(ctx, queries.AddToUsageByAgentParams{
 		RuntimeIds: c.owners, BucketDates: c.dates, AgentIds: agents, Providers: c.providers, Models: c.models,
@@ -251,12 +263,12 @@ func (d *delta) writeByAgent(ctx context.Context, q *queries.Queries) error {
 		EventCounts: c.events, TaskCounts: c.tasks,
 	})
 	if err != nil || len(c.lostOwners) == 0 {
-		return err
+		return nil, err
 	}
 	return q.DeleteEmptyUsageByAgent(ctx, queries.DeleteEmptyUsageByAgentParams{RuntimeIds: c.lostOwners, BucketDates: c.lostDates})
 }
 
-func (d *delta) writeByHour(ctx context.Context, q *queries.Queries) error {
+func (d *delta) writeByHour(ctx context.Context, q *queries.Queries) ([]pgtype.UUID, error) {
 	var c columns
 	var hours []int16
 	for k, n := range changed(d.byHour) {
@@ -264,7 +276,7 @@ func (d *delta) writeByHour(ctx context.Context, q *queries.Queries) error {
 		hours = append(hours, k.hour)
 	}
 	if len(c.owners) == 0 {
-		return nil
+		return nil, nil
 	}
 	err := q.AddToUsageByHour(ctx, queries.AddToUsageByHourParams{
 		RuntimeIds: c.owners, BucketDates: c.dates, Hours: hours, Providers: c.providers, Models: c.models,
@@ -272,12 +284,12 @@ func (d *delta) writeByHour(ctx context.Context, q *queries.Queries) error {
 		EventCounts: c.events, TaskCounts: c.tasks,
 	})
 	if err != nil || len(c.lostOwners) == 0 {
-		return err
+		return nil, err
 	}
 	return q.DeleteEmptyUsageByHour(ctx, queries.DeleteEmptyUsageByHourParams{RuntimeIds: c.lostOwners, BucketDates: c.lostDates})
 }
 
-func (d *delta) writeActivity(ctx context.Context, q *queries.Queries) error {
+func (d *delta) writeActivity(ctx context.Context, q *queries.Queries) ([]pgtype.UUID, error) {
 	var p queries.AddToActivityByHourParams
 	var lost []pgtype.UUID
 	for k, n := range changed(d.activity) {
@@ -289,15 +301,15 @@ func (d *delta) writeActivity(ctx context.Context, q *queries.Queries) error {
 		}
 	}
 	if len(p.RuntimeIds) == 0 {
-		return nil
+		return nil, nil
 	}
 	if err := q.AddToActivityByHour(ctx, p); err != nil || len(lost) == 0 {
-		return err
+		return nil, err
 	}
 	return q.DeleteEmptyActivityByHour(ctx, lost)
 }
 
-func (d *delta) writeWorkspace(ctx context.Context, q *queries.Queries) error {
+func (d *delta) writeWorkspace(ctx context.Context, q *queries.Queries) ([]pgtype.UUID, error) {
 	var c columns
 	var projects, agents []pgtype.UUID
 	for k, n := range changed(d.workspace) {
@@ -306,7 +318,7 @@ func (d *delta) writeWorkspace(ctx context.Context, q *queries.Queries) error {
 		agents = append(agents, k.agent)
 	}
 	if len(c.owners) == 0 {
-		return nil
+		return nil, nil
 	}
 	err := q.AddToWorkspaceUsage(ctx, queries.AddToWorkspaceUsageParams{
 		WorkspaceIds: c.owners, BucketDates: c.dates, ProjectIds: projects, AgentIds: agents,
@@ -315,16 +327,16 @@ func (d *delta) writeWorkspace(ctx context.Context, q *queries.Queries) error {
 		EventCounts: c.events, DayTaskCounts: c.tasks, WindowTaskCounts: c.windowTasks,
 	})
 	if err != nil || len(c.lostOwners) == 0 {
-		return err
+		return nil, err
 	}
 	return q.DeleteEmptyWorkspaceUsage(ctx, queries.DeleteEmptyWorkspaceUsageParams{WorkspaceIds: c.lostOwners, BucketDates: c.lostDates})
 }
 
-func (d *delta) writeRunTime(ctx context.Context, q *queries.Queries) error {
+func (d *delta) writeRunTime(ctx context.Context, q *queries.Queries) ([]pgtype.UUID, error) {
 	var c columns
 	var p queries.AddToWorkspaceRunTimeParams
 	for k, n := range changed(d.runTime) {
-		c.add(k.workspace, k.date, n.tasks)
+		c.add(k.workspace, k.date, n)
 		p.ProjectIds = append(p.ProjectIds, k.project)
 		p.AgentIds = append(p.AgentIds, k.agent)
 		p.TotalMicroseconds = append(p.TotalMicroseconds, n.microseconds)
@@ -332,11 +344,11 @@ func (d *delta) writeRunTime(ctx context.Context, q *queries.Queries) error {
 		p.FailedCounts = append(p.FailedCounts, n.failed)
 	}
 	if len(c.owners) == 0 {
-		return nil
+		return nil, nil
 	}
 	p.WorkspaceIds, p.BucketDates = c.owners, c.dates
 	if err := q.AddToWorkspaceRunTime(ctx, p); err != nil || len(c.lostOwners) == 0 {
-		return err
+		return nil, err
 	}
 	return q.DeleteEmptyWorkspaceRunTime(ctx, queries.DeleteEmptyWorkspaceRunTimeParams{WorkspaceIds: c.lostOwners, BucketDates: c.lostDates})
 }

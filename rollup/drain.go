@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -20,11 +21,14 @@ const (
 	maxRuntimes = 256
 )
 
-var prepareDrain = queries.PrepareDrainParams{IdleTimeout: idleTimeout, LockTimeout: drainLockTimeout}
+// progressStep is how many entries later a drain notes how far it is. It bounds the dead entries that the next one passes.
+const progressStep = 1000
+
+var prepareDrain = queries.PrepareDrainParams{IdleTimeout: idleTimeout, TcpTimeout: idleTimeout, LockTimeout: drainLockTimeout}
 
 // DrainResult says what a drain did.
 type DrainResult struct {
-	// Busy is set when another transaction holds the shard, or for too long holds what the drain needs. What was done before
+	// Busy is set when other transactions hold all of the shards, or for too long hold what the drain needs. What was done before
 	// stays done.
 	Busy bool
 	// Entries is the number of dirty entries that were counted and deleted, Tasks the number of tasks they named.
@@ -35,6 +39,19 @@ type DrainResult struct {
 	Quarantined []Quarantined
 	// RejectedZones lists runtimes, counted for the first time, whose zone Postgres does not know. They count as UTC.
 	RejectedZones []RejectedZone
+	// BelowZero says whose buckets fell below zero.
+	BelowZero BelowZero
+}
+
+func (r *DrainResult) add(other DrainResult) {
+	r.Busy = r.Busy || other.Busy
+	r.Entries += other.Entries
+	r.Tasks += other.Tasks
+	r.Deferred += other.Deferred
+	r.Quarantined = append(r.Quarantined, other.Quarantined...)
+	r.RejectedZones = append(r.RejectedZones, other.RejectedZones...)
+	r.BelowZero.Runtimes = append(r.BelowZero.Runtimes, other.BelowZero.Runtimes...)
+	r.BelowZero.Workspaces = append(r.BelowZero.Workspaces, other.BelowZero.Workspaces...)
 }
 
 // Quarantined is a task that could not be applied, and why.
@@ -49,21 +66,28 @@ type RejectedZone struct {
 	Timezone  string
 }
 
-// Drain counts the dirty entries of one shard, in batches of one transaction each, until none is left that it may count, or
-// enough, which may be nil, returns true between two batches. It is safe to call from any number of processes at once. A batch
-// that fails because of a task's data is split until that task stands alone; then the task is quarantined. Any other error
-// ends the drain and loses nothing: the entries stay for the next one.
-func Drain(ctx context.Context, db DB, shard int16, enough func() bool) (DrainResult, error) {
+// BelowZero lists whose buckets held less than a drain took back from them, which is only possible after somebody changed the ledger
+// by hand. The drain has counted what it could, requested a rebuild of the runtimes, and put all of them first in the order of
+// verification, which repairs workspaces.
+type BelowZero struct {
+	Runtimes, Workspaces []pgtype.UUID
+}
+
+// Drain counts the dirty entries of the shards, in batches of one transaction each, until none is left that it may count, or
+// enough, which may be nil, returns true between two batches. It leaves out shards that another transaction holds. It is safe to call from
+// any number of processes at once. A batch that fails because of a task's data is split until that task stands alone; then the task
+// is quarantined. Any other error ends the drain and loses nothing: the entries stay for the next one.
+func Drain(ctx context.Context, db DB, shards []int16, enough func() bool) (DrainResult, error) {
 	var (
 		total DrainResult
-		after int64
+		pass  = newDrainPass(shards)
 		limit = int32(maxEntries)
 	)
 	for enough == nil || !enough() {
 		var batch drainBatch
 		err := inTx(ctx, db, func(tx pgx.Tx) error {
 			var err error
-			batch, err = drainOnce(ctx, queries.New(tx), shard, after, limit)
+			batch, err = pass.drainOnce(ctx, queries.New(tx), limit)
 			return err
 		})
 		switch {
@@ -71,7 +95,7 @@ func Drain(ctx context.Context, db DB, shard int16, enough func() bool) (DrainRe
 			limit = int32(batch.claimed / 2) //nolint:gosec // At most maxEntries.
 			continue
 		case isTaskError(err) && batch.claimed == 1:
-			alone, qerr := quarantine(ctx, db, shard, batch.first, err)
+			alone, qerr := quarantine(ctx, db, batch.first, err)
 			if qerr != nil {
 				return total, qerr
 			}
@@ -79,63 +103,117 @@ func Drain(ctx context.Context, db DB, shard int16, enough func() bool) (DrainRe
 				total.Quarantined = append(total.Quarantined, Quarantined{TaskID: batch.first.TaskID, Reason: err})
 			}
 			continue
+		case isLockConflict(err) && len(pass.shards) > 1:
+			// What one shard needs must not keep the others.
+			for _, shard := range pass.shards {
+				alone, err := Drain(ctx, db, []int16{shard}, enough)
+				total.add(alone)
+				if err != nil {
+					return total, err
+				}
+			}
+			return total, nil
 		case isLockConflict(err):
 			batch.busy = true
 		case err != nil:
-			return total, fmt.Errorf("drain shard %d: %w", shard, err)
+			return total, fmt.Errorf("drain shards %v: %w", pass.shards, err)
 		}
 		if batch.busy {
 			total.Busy = true
 			return total, nil
 		}
-		total.Entries += batch.entries
-		total.Tasks += batch.tasks
-		total.Deferred += batch.deferred
-		total.RejectedZones = append(total.RejectedZones, batch.rejectedZones...)
+		total.add(batch.result)
 		if batch.done {
 			return total, nil
 		}
-		after = batch.lastID
+		pass = batch.next
 		limit = min(2*limit, maxEntries)
 	}
 	return total, nil
 }
 
+// drainPass is a way through some shards of the queue, from its beginning to its end, and where it is.
+type drainPass struct {
+	shards []int16
+	// Of each shard: the last entry that was looked at, or -1, and the first that was left there, or the largest number.
+	last, left []int64
+	// snapshot is that of the first claim. What it does not see may still come, with any number.
+	snapshot string
+}
+
+func newDrainPass(shards []int16) drainPass {
+	return drainPass{
+		shards: shards, last: slices.Repeat([]int64{-1}, len(shards)), left: slices.Repeat([]int64{math.MaxInt64}, len(shards)),
+	}
+}
+
+// keep returns the pass through those of its shards that are locked.
+func (p drainPass) keep(locked []int16) drainPass {
+	kept := drainPass{snapshot: p.snapshot}
+	for i, shard := range p.shards {
+		if slices.Contains(locked, shard) {
+			kept.shards = append(kept.shards, shard)
+			kept.last = append(kept.last, p.last[i])
+			kept.left = append(kept.left, p.left[i])
+		}
+	}
+	return kept
+}
+
 // drainBatch says what one drain transaction did.
 type drainBatch struct {
-	busy          bool
-	done          bool // the end of the queue was reached
-	claimed       int  // entries that were claimed
-	first         queries.ClaimDirtyTasksRow
-	lastID        int64 // the last entry that was looked at
-	entries       int
-	tasks         int
-	deferred      int
-	rejectedZones []RejectedZone
+	busy    bool
+	done    bool // the end of the queue was reached
+	claimed int  // entries that were claimed
+	first   queries.ClaimDirtyTasksRow
+	result  DrainResult
+	next    drainPass // where the next batch goes on
 }
 
 // drainOnce is the body of a drain transaction. The claim and the reading of the source are separate statements: in one, the
-// source would be read as it was before the shard was locked, and a change could be counted twice or not at all.
-func drainOnce(ctx context.Context, q *queries.Queries, shard int16, after int64, limit int32) (drainBatch, error) {
+// source would be read as it was before the shards were locked, and a change could be counted twice or not at all.
+func (p drainPass) drainOnce(ctx context.Context, q *queries.Queries, limit int32) (drainBatch, error) {
 	if err := q.PrepareDrain(ctx, prepareDrain); err != nil {
 		return drainBatch{}, fmt.Errorf("prepare: %w", err)
 	}
-	locked, err := q.TryLockShard(ctx, queries.TryLockShardParams{LockClass: lockClassShard, Shard: int32(shard)})
+	locked, err := q.TryLockShards(ctx, queries.TryLockShardsParams{LockClass: lockClassShard, Shards: widen(p.shards)})
 	if err != nil {
-		return drainBatch{}, fmt.Errorf("lock shard: %w", err)
+		return drainBatch{}, fmt.Errorf("lock shards: %w", err)
 	}
-	if !locked {
+	if len(locked) == 0 {
 		return drainBatch{busy: true}, nil
 	}
-	entries, err := q.ClaimDirtyTasks(ctx, queries.ClaimDirtyTasksParams{Shard: shard, AfterID: after, MaxEntries: limit})
+	next := p.keep(locked)
+	entries, err := q.ClaimDirtyTasks(ctx, queries.ClaimDirtyTasksParams{Shards: next.shards, AfterIds: next.last, MaxEntries: limit})
 	if err != nil {
 		return drainBatch{}, fmt.Errorf("claim dirty tasks: %w", err)
 	}
 	batch := drainBatch{claimed: len(entries), done: len(entries) < int(limit)}
-	if len(entries) == 0 {
-		return batch, nil
+	if len(entries) > 0 {
+		batch.first = entries[0]
+		if next.snapshot == "" {
+			next.snapshot = batch.first.Snapshot
+		}
+		var reached bool
+		if batch.result, reached, err = next.count(ctx, q, entries); err != nil {
+			return batch, err
+		}
+		batch.done = batch.done && reached
 	}
-	batch.first = entries[0]
+	batch.next = next
+	if batch.done && next.snapshot != "" {
+		err := q.AdvanceProgress(ctx, queries.AdvanceProgressParams{
+			Shards: next.shards, LastIds: next.last, LeftIds: next.left, Snapshot: next.snapshot, MinStep: progressStep,
+		})
+		if err != nil {
+			return batch, fmt.Errorf("note progress: %w", err)
+		}
+	}
+	return batch, nil
+}
+
+// count counts entries that are claimed and deletes them, and moves the pass on. It returns false if it did not get to the last of them.
+func (p drainPass) count(ctx context.Context, q *queries.Queries, entries []queries.ClaimDirtyTasksRow) (DrainResult, bool, error) {
 	tasks := make([]pgtype.UUID, 0, len(entries))
 	seen := make(map[pgtype.UUID]bool, len(entries))
 	for _, e := range entries {
@@ -144,32 +222,33 @@ func drainOnce(ctx context.Context, q *queries.Queries, shard int16, after int64
 			tasks = append(tasks, e.TaskID)
 		}
 	}
-	result, err := apply(ctx, q, tasks)
+	applied, err := apply(ctx, q, tasks)
 	if err != nil {
-		return batch, err
+		return DrainResult{}, false, err
 	}
-	if len(result.notReached) > 0 {
-		batch.done = false
-	}
-	applied, notReached := setOf(result.applied), setOf(result.notReached)
-	var counted []int64
+	result := DrainResult{Tasks: len(applied.applied), RejectedZones: applied.rejectedZones, BelowZero: applied.belowZero}
+	isApplied, isNotReached := setOf(applied.applied), setOf(applied.notReached)
+	var counted queries.DeleteDirtyEntriesParams
 	for _, e := range entries {
-		if notReached[e.TaskID] {
+		if isNotReached[e.TaskID] {
 			// Later entries of earlier tasks may follow; they can wait for the next batch.
 			break
 		}
-		batch.lastID = e.ID
-		if applied[e.TaskID] {
-			counted = append(counted, e.ID)
+		i := slices.Index(p.shards, e.Shard)
+		p.last[i] = e.ID
+		if isApplied[e.TaskID] {
+			counted.Shards = append(counted.Shards, e.Shard)
+			counted.Ids = append(counted.Ids, e.ID)
 		} else {
-			batch.deferred++
+			p.left[i] = min(p.left[i], e.ID)
+			result.Deferred++
 		}
 	}
-	if _, err := q.DeleteDirtyEntries(ctx, queries.DeleteDirtyEntriesParams{Shard: shard, Ids: counted}); err != nil {
-		return batch, fmt.Errorf("delete dirty entries: %w", err)
+	if _, err := q.DeleteDirtyEntries(ctx, counted); err != nil {
+		return result, false, fmt.Errorf("delete dirty entries: %w", err)
 	}
-	batch.entries, batch.tasks, batch.rejectedZones = len(counted), len(result.applied), result.rejectedZones
-	return batch, nil
+	result.Entries = len(counted.Ids)
+	return result, len(applied.notReached) == 0, nil
 }
 
 // applyResult says what apply did with each of its tasks.
@@ -178,6 +257,7 @@ type applyResult struct {
 	deferred      []pgtype.UUID // a rebuild holds their runtime
 	notReached    []pgtype.UUID // the transaction holds as many runtimes as it may
 	rejectedZones []RejectedZone
+	belowZero     BelowZero
 }
 
 // apply makes facts and buckets count the tasks as the source has them now. The caller holds the shard of every task.
@@ -212,13 +292,34 @@ func apply(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (applyR
 	if err := l.writeFacts(ctx, q, result.applied); err != nil {
 		return result, err
 	}
-	if err := d.write(ctx, q); err != nil {
+	if result.belowZero, err = d.write(ctx, q); err != nil {
 		return result, fmt.Errorf("write buckets: %w", err)
+	}
+	if err := result.belowZero.askForRepair(ctx, q); err != nil {
+		return result, err
 	}
 	if err := q.ForgiveTasks(ctx, result.applied); err != nil {
 		return result, fmt.Errorf("forgive tasks: %w", err)
 	}
 	return result, nil
+}
+
+// askForRepair requests rebuilds of the runtimes, and a verification of everything that is concerned: the facts may be wrong too.
+func (b BelowZero) askForRepair(ctx context.Context, q *queries.Queries) error {
+	units := b.Runtimes
+	if len(b.Workspaces) > 0 {
+		units = append(slices.Clone(units), noRuntime)
+	}
+	if len(units) == 0 {
+		return nil
+	}
+	if err := q.RequestRebuilds(ctx, b.Runtimes); err != nil {
+		return fmt.Errorf("request rebuilds: %w", err)
+	}
+	if err := q.RequestVerifications(ctx, units); err != nil {
+		return fmt.Errorf("request verifications: %w", err)
+	}
+	return nil
 }
 
 // readLedgerWithZones reads the ledger, and once more if a runtime is counted for the first time and had no zone yet. It returns the
@@ -284,7 +385,7 @@ func (l *ledger) lockRuntimes(ctx context.Context, q *queries.Queries, tasks []p
 
 // quarantine sets aside the task of an entry that failed alone, and deletes that entry. It does nothing if somebody else has
 // drained the entry meanwhile.
-func quarantine(ctx context.Context, db DB, shard int16, entry queries.ClaimDirtyTasksRow, reason error) (bool, error) {
+func quarantine(ctx context.Context, db DB, entry queries.ClaimDirtyTasksRow, reason error) (bool, error) {
 	var deleted int64
 	err := inTx(ctx, db, func(tx pgx.Tx) error {
 		q := queries.New(tx)
@@ -292,7 +393,7 @@ func quarantine(ctx context.Context, db DB, shard int16, entry queries.ClaimDirt
 		if err != nil {
 			return err
 		}
-		deleted, err = q.DeleteDirtyEntries(ctx, queries.DeleteDirtyEntriesParams{Shard: shard, Ids: []int64{entry.ID}})
+		deleted, err = q.DeleteDirtyEntries(ctx, queries.DeleteDirtyEntriesParams{Shards: []int16{entry.Shard}, Ids: []int64{entry.ID}})
 		if err != nil || deleted == 0 {
 			return err
 		}
@@ -310,4 +411,13 @@ func setOf(ids []pgtype.UUID) map[pgtype.UUID]bool {
 		set[id] = true
 	}
 	return set
+}
+
+// widen returns shards as the second keys of their locks.
+func widen(shards []int16) []int32 {
+	keys := make([]int32, len(shards))
+	for i, shard := range shards {
+		keys[i] = int32(shard)
+	}
+	return keys
 }

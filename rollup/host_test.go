@@ -105,6 +105,8 @@ func (h *host) settle() rollup.DrainResult {
 		total.Tasks += r.Tasks
 		total.Quarantined = append(total.Quarantined, r.Quarantined...)
 		total.RejectedZones = append(total.RejectedZones, r.RejectedZones...)
+		total.BelowZero.Runtimes = append(total.BelowZero.Runtimes, r.BelowZero.Runtimes...)
+		total.BelowZero.Workspaces = append(total.BelowZero.Workspaces, r.BelowZero.Workspaces...)
 		rebuilds, err := queries.New(h.pool).ListRequestedRebuilds(ctx, queries.ListRequestedRebuildsParams{RetrySeconds: 1, MaxRuntimes: 100})
 		if err != nil {
 			h.t.Fatal(err)
@@ -122,24 +124,11 @@ func (h *host) settle() rollup.DrainResult {
 // drainAll drains every shard once.
 func (h *host) drainAll(db rollup.DB) rollup.DrainResult {
 	h.t.Helper()
-	var total rollup.DrainResult
-	shards, err := queries.New(h.pool).ListShards(h.t.Context())
+	r, err := rollup.Drain(h.t.Context(), db, allShards, nil)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	for _, shard := range shards {
-		r, err := rollup.Drain(h.t.Context(), db, shard, nil)
-		if err != nil {
-			h.t.Fatal(err)
-		}
-		total.Busy = total.Busy || r.Busy
-		total.Entries += r.Entries
-		total.Tasks += r.Tasks
-		total.Deferred += r.Deferred
-		total.Quarantined = append(total.Quarantined, r.Quarantined...)
-		total.RejectedZones = append(total.RejectedZones, r.RejectedZones...)
-	}
-	return total
+	return r
 }
 
 // pausingDB stops before each commit until it is released.

@@ -50,7 +50,7 @@ func Rebuild(ctx context.Context, db DB, runtime pgtype.UUID) (RebuildResult, er
 
 func rebuild(ctx context.Context, q *queries.Queries, runtime pgtype.UUID) (RebuildResult, error) {
 	err := q.PrepareRebuild(ctx, queries.PrepareRebuildParams{
-		IdleTimeout: idleTimeout, LockTimeout: rebuildLockTimeout, WorkMem: rebuildMemory,
+		IdleTimeout: idleTimeout, TcpTimeout: idleTimeout, LockTimeout: rebuildLockTimeout, WorkMem: rebuildMemory,
 	})
 	if err != nil {
 		return RebuildResult{}, fmt.Errorf("prepare: %w", err)

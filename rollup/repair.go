@@ -112,15 +112,13 @@ func (r *repair) do(ctx context.Context, db DB, result *RepairResult) error {
 		if err != nil {
 			return fmt.Errorf("list shards: %w", err)
 		}
-		for _, shard := range shards {
-			drained, err := Drain(ctx, db, shard, nil) // A busy one is being drained by a worker.
-			if err != nil {
-				return err
-			}
-			for _, q := range drained.Quarantined {
-				if r.tasks[q.TaskID] {
-					result.Quarantined++
-				}
+		drained, err := Drain(ctx, db, shards, nil) // A busy one is being drained by a worker.
+		if err != nil {
+			return err
+		}
+		for _, q := range drained.Quarantined {
+			if r.tasks[q.TaskID] {
+				result.Quarantined++
 			}
 		}
 	}
@@ -148,7 +146,7 @@ func (r *repair) do(ctx context.Context, db DB, result *RepairResult) error {
 func rebuildWorkspaces(ctx context.Context, db DB, workspaces []pgtype.UUID) error {
 	return inTx(ctx, db, func(tx pgx.Tx) error {
 		q := queries.New(tx)
-		err := q.PrepareRebuild(ctx, queries.PrepareRebuildParams{IdleTimeout: idleTimeout, LockTimeout: "0", WorkMem: rebuildMemory})
+		err := q.PrepareRebuild(ctx, queries.PrepareRebuildParams{IdleTimeout: idleTimeout, TcpTimeout: idleTimeout, LockTimeout: "0", WorkMem: rebuildMemory})
 		if err != nil {
 			return fmt.Errorf("prepare: %w", err)
 		}
@@ -156,11 +154,7 @@ func rebuildWorkspaces(ctx context.Context, db DB, workspaces []pgtype.UUID) err
 		if err != nil {
 			return fmt.Errorf("list shards: %w", err)
 		}
-		keys := make([]int32, len(shards))
-		for i, shard := range shards {
-			keys[i] = int32(shard)
-		}
-		if err := q.LockShards(ctx, queries.LockShardsParams{LockClass: lockClassShard, Shards: keys}); err != nil {
+		if err := q.LockShards(ctx, queries.LockShardsParams{LockClass: lockClassShard, Shards: widen(shards)}); err != nil {
 			return fmt.Errorf("lock shards: %w", err)
 		}
 		for _, step := range []struct {

@@ -17,6 +17,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"daybook/queries"
 )
 
 // DB begins transactions. A pgxpool.Pool is one.
@@ -27,6 +29,15 @@ type DB interface {
 // inTx runs do in a transaction of its own. Everything here rests on READ COMMITTED, whatever the database's default is.
 func inTx(ctx context.Context, db DB, do func(pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}, do)
+}
+
+// inTxPatiently is inTx, again and again while somebody else holds what is needed. Each try waits for it, so this does not spin.
+func inTxPatiently(ctx context.Context, db DB, do func(pgx.Tx) error) error {
+	for {
+		if err := inTx(ctx, db, do); !isLockConflict(err) {
+			return err
+		}
+	}
 }
 
 // The first keys of Daybook's two-key advisory locks. The second is a shard, or the hash of a runtime's id; runtimes whose
@@ -45,6 +56,8 @@ const idleTimeout = "5s"
 
 // drainLockTimeout bounds a drain's wait for bucket rows and for tables that the host locks whole.
 const drainLockTimeout = "900ms"
+
+var prepareList = queries.PrepareListParams{IdleTimeout: idleTimeout, LockTimeout: drainLockTimeout}
 
 // What cannot be counted, whatever is tried.
 var (

@@ -141,11 +141,11 @@ func TestShardOfAnotherDrainIsBusy(t *testing.T) {
 	db := newPausingDB(h.pool)
 	done := make(chan error, 1)
 	go func() {
-		_, err := rollup.Drain(context.WithoutCancel(t.Context()), db, shard, nil)
+		_, err := rollup.Drain(context.WithoutCancel(t.Context()), db, []int16{shard}, nil)
 		done <- err
 	}()
 	<-db.reached
-	if r, err := rollup.Drain(t.Context(), h.pool, shard, nil); err != nil || !r.Busy {
+	if r, err := rollup.Drain(t.Context(), h.pool, []int16{shard}, nil); err != nil || !r.Busy {
 		t.Errorf("a second drain: %+v, %v, want busy", r, err)
 	}
 	h.use(h.newTask(), "p", "2025-05-01")

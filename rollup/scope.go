@@ -23,7 +23,7 @@ func ExpandScopes(ctx context.Context, db DB) (int64, error) {
 		claimed := 0
 		err := inTx(ctx, db, func(tx pgx.Tx) error {
 			q := queries.New(tx)
-			if err := q.PrepareList(ctx, idleTimeout); err != nil {
+			if err := q.PrepareList(ctx, prepareList); err != nil {
 				return err
 			}
 			scopes, err := q.ClaimDirtyScopes(ctx, maxScopes)
@@ -42,6 +42,9 @@ func ExpandScopes(ctx context.Context, db DB) (int64, error) {
 			}
 			return q.DeleteDirtyScopes(ctx, scopes)
 		})
+		if isLockConflict(err) {
+			return marked, nil // The scopes stay for the next call.
+		}
 		if err != nil {
 			return marked, fmt.Errorf("expand scopes: %w", err)
 		}

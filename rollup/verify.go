@@ -386,7 +386,7 @@ func (s Sample) due(ctx context.Context, db DB) ([]pgtype.UUID, error) {
 		}
 		share := float64(len(units)) * s.Every.Seconds() / s.Period.Seconds()
 		due, err = q.ListUnitsToVerify(ctx, queries.ListUnitsToVerifyParams{
-			Units: units, PeriodSeconds: s.Period.Seconds(), MaxUnits: int32(math.Ceil(share)),
+			Units: units, PeriodSeconds: s.Period.Seconds(), MaxUnits: int64(math.Ceil(share)),
 		})
 		if err != nil {
 			return fmt.Errorf("list what is due: %w", err)

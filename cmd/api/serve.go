@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,17 +80,6 @@ func (c *serveCmd) check() error {
 	return nil
 }
 
-func (c *serveCmd) timeout() time.Duration {
-	switch {
-	case c.Timeout > 0:
-		return c.Timeout
-	case c.Source == string(httpapi.SourceHost):
-		return httpapi.DefaultSourceTimeout
-	default:
-		return httpapi.DefaultTimeout
-	}
-}
-
 // gcPercent trades memory for CPU: the api keeps next to nothing between requests, so with Go's default it would collect garbage all the
 // time to stay below some 10 MiB.
 const gcPercent = 400
@@ -103,13 +93,15 @@ func (c *serveCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	pool, err := connect(e.ctx, "DATABASE_URL", c.DatabaseURL, readSettings(c.timeout()))
+	source := httpapi.Source(c.Source)
+	timeout := cmp.Or(c.Timeout, source.DefaultTimeout())
+	pool, err := connect(e.ctx, "DATABASE_URL", c.DatabaseURL, readSettings(timeout))
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
 	config := httpapi.Config{
-		Pool: pool, Tokens: tokens, Logger: e.logger, Source: httpapi.Source(c.Source), Timeout: c.timeout(),
+		Pool: pool, Tokens: tokens, Logger: e.logger, Source: source, Timeout: timeout,
 		MaxRequests: c.MaxRequests, CORSOrigins: c.CORSOrigins,
 		Ready: func(ctx context.Context) error { return migrations.CheckCurrent(ctx, pool) },
 	}
@@ -127,7 +119,7 @@ func (c *serveCmd) Run(e *env) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	longest := c.timeout()
+	longest := timeout
 	if c.AllowWrites {
 		longest = max(longest, httpapi.ManageTimeout)
 	}

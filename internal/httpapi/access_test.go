@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"runtime"
@@ -96,41 +95,6 @@ func withWritePool(pool *pgxpool.Pool) func(*httpapi.Config) {
 func bearer(t *testing.T, user string) http.Header {
 	t.Helper()
 	return http.Header{"Authorization": {"Bearer " + token(t, user)}}
-}
-
-// sendBody is send with a body.
-func (b *bundle) sendBody(ctx context.Context, method, path string, header http.Header, body string) (answer, error) {
-	a, err := sendRaw(ctx, method, b.url+path, header, body)
-	if err == nil {
-		err = checkDescribed(method, path, header, a.status, a.header, a.body)
-	}
-	return a, err
-}
-
-// sendRaw is for what openapi.yaml says nothing about.
-func sendRaw(ctx context.Context, method, url string, header http.Header, body string) (answer, error) {
-	request, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
-	if err != nil {
-		return answer{}, err
-	}
-	request.Header = header.Clone()
-	start := time.Now()
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return answer{}, err
-	}
-	defer response.Body.Close()
-	got, err := io.ReadAll(response.Body)
-	return answer{response.StatusCode, response.Header, string(got), time.Since(start)}, err
-}
-
-func (b *bundle) doBody(t *testing.T, method, path string, header http.Header, body string) answer {
-	t.Helper()
-	a, err := b.sendBody(t.Context(), method, path, header, body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a
 }
 
 // addUnused adds a runtime of acme that no agent is bound to.

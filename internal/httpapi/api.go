@@ -25,10 +25,6 @@ import (
 const (
 	// acquireTimeout bounds the wait for a connection, so that a database that is away gives 503 in time.
 	acquireTimeout = 2500 * time.Millisecond
-	// DefaultTimeout bounds a request when rollups answer it.
-	DefaultTimeout = 2500 * time.Millisecond
-	// DefaultSourceTimeout bounds a request when the host's tables answer it.
-	DefaultSourceTimeout = time.Minute
 	// DefaultMaxRequests is the number of requests that are answered at once.
 	DefaultMaxRequests = 256
 )
@@ -42,6 +38,14 @@ const (
 	// SourceHost is the host's own tables: the same answers, slower.
 	SourceHost Source = "source"
 )
+
+// DefaultTimeout is the default of Config.Timeout, longer when the host's tables answer.
+func (s Source) DefaultTimeout() time.Duration {
+	if s == SourceHost {
+		return time.Minute
+	}
+	return 2500 * time.Millisecond
+}
 
 // Config configures an API.
 type Config struct {
@@ -89,10 +93,7 @@ func New(config Config) (*API, error) {
 		return nil, fmt.Errorf("httpapi: unknown source %q", config.Source)
 	}
 	if config.Timeout <= 0 {
-		config.Timeout = DefaultTimeout
-		if config.Source == SourceHost {
-			config.Timeout = DefaultSourceTimeout
-		}
+		config.Timeout = config.Source.DefaultTimeout()
 	}
 	if config.MaxRequests <= 0 {
 		config.MaxRequests = DefaultMaxRequests

@@ -90,9 +90,9 @@ type question struct {
 	params    any
 }
 
-// shared asks what a statement returns, together with those who ask the same.
-func shared[T any](ctx context.Context, c *coalescer, q question, ask func(context.Context) (T, error)) (T, error) {
-	value, err := c.do(ctx, q, func(ctx context.Context) (any, error) { return ask(ctx) })
+// ask runs a read together with those who ask the same. Name says which read it is.
+func ask[P comparable, T any](ctx context.Context, s *API, name string, f read[P, T], p P) (T, error) {
+	value, err := s.shared.do(ctx, question{name, p}, func(ctx context.Context) (any, error) { return query(ctx, s, f, p) })
 	result, _ := value.(T)
 	return result, err
 }

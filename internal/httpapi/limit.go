@@ -13,40 +13,39 @@ import (
 type limiter struct {
 	max, maxOfOne, maxOfStrangers int
 
-	mu   sync.Mutex
-	all  int
-	of   map[caller]int
-	good map[caller]time.Time // personal access tokens, until when
+	good *recentTokens // personal access tokens, by hash
+
+	mu  sync.Mutex
+	all int
+	of  map[caller]int
 }
 
 // strangers stands for all personal access tokens that have not been good lately. They may be made up, and each that is made up would
 // be another caller.
 var strangers = caller{tokenHash: pgtype.Text{Valid: true}}
 
-const (
-	// goodFor is how long a personal access token that was good counts as a caller of its own. It is looked up for every request
-	// all the same.
-	goodFor = time.Minute
-	// maxGood bounds the tokens that are remembered.
-	maxGood = 10_000
-)
+// goodFor is how long a personal access token that was good counts as a caller of its own. It is looked up for every request all the
+// same.
+const goodFor = time.Minute
 
 // newLimiter takes max requests at once, of which one caller may have half, and strangers a quarter together.
 func newLimiter(maxRequests int) *limiter {
 	return &limiter{
 		max: maxRequests, maxOfOne: (maxRequests + 1) / 2, maxOfStrangers: (maxRequests + 3) / 4,
-		of: make(map[caller]int), good: make(map[caller]time.Time),
+		good: newRecentTokens(), of: make(map[caller]int),
 	}
 }
 
 // enter returns whom the request counts for, for leave.
 func (l *limiter) enter(c caller) (caller, error) {
+	most, full := l.maxOfOne, errTooManyOfYours
+	if c.tokenHash.Valid {
+		if _, good := l.good.userOf(c.tokenHash.String, time.Now()); !good {
+			c, most, full = strangers, l.maxOfStrangers, errTooMany
+		}
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	most, full := l.maxOfOne, errTooManyOfYours
-	if c.tokenHash.Valid && time.Now().After(l.good[c]) {
-		c, most, full = strangers, l.maxOfStrangers, errTooMany
-	}
 	switch {
 	case l.all >= l.max:
 		return c, errTooMany
@@ -67,16 +66,6 @@ func (l *limiter) leave(c caller) {
 	}
 }
 
-// remember notes that a personal access token was good.
-func (l *limiter) remember(c caller) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.good) >= maxGood {
-		clear(l.good)
-	}
-	l.good[c] = time.Now().Add(goodFor)
-}
-
 // limitLoad is for requests that have passed authenticate.
 func (s *API) limitLoad(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -88,8 +77,8 @@ func (s *API) limitLoad(next http.Handler) http.Handler {
 		}
 		defer s.limiter.leave(counted)
 		next.ServeHTTP(w, r)
-		if c.tokenHash.Valid && infoOf(r).user.Valid {
-			s.limiter.remember(c)
+		if user := infoOf(r).user; c.tokenHash.Valid && user.Valid {
+			s.limiter.good.remember(c.tokenHash.String, user, time.Now().Add(goodFor))
 		}
 	})
 }

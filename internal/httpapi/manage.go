@@ -54,26 +54,27 @@ func (s *API) updateRuntime(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	zone, visibility := optionalText(change.Timezone), optionalText(change.Visibility)
 	var row queries.GetRuntimeRow
 	c := callerOf(r)
-	lock := func(ctx context.Context, q *queries.Queries) (queries.LockHostRuntimeRow, error) {
-		return q.LockHostRuntime(ctx, queries.LockHostRuntimeParams{
-			UserID: c.user, TokenHash: c.tokenHash, RuntimeID: id, Zone: optionalText(change.Timezone),
-		})
-	}
-	event := "updated"
-	if change == (runtimeChange{}) {
-		event = ""
-	}
-	err = s.manage(r, id, event, lock, func(ctx context.Context, q *queries.Queries, locked *queries.LockHostRuntimeRow) error {
+	err = s.manage(r, func(ctx context.Context, q *queries.Queries) error {
+		locked, err := q.LockHostRuntime(ctx, queries.LockHostRuntimeParams{UserID: c.user, TokenHash: c.tokenHash, RuntimeID: id, Zone: zone})
+		if err != nil {
+			return err
+		}
+		infoOf(r).learn(locked.UserID, locked.WorkspaceID)
+		if !mayEdit(locked.Role, locked.UserID, locked.OwnerID) {
+			return errNotYours
+		}
 		if !locked.ZoneKnown {
 			return badZone(*change.Timezone)
 		}
-		if event != "" {
-			err := q.UpdateHostRuntime(ctx, queries.UpdateHostRuntimeParams{
-				RuntimeID: id, Timezone: optionalText(change.Timezone), Visibility: optionalText(change.Visibility),
-			})
+		if change != (runtimeChange{}) {
+			err := q.UpdateHostRuntime(ctx, queries.UpdateHostRuntimeParams{RuntimeID: id, Timezone: zone, Visibility: visibility})
 			if err != nil {
+				return err
+			}
+			if err := notify(ctx, q, notification{Event: "updated", RuntimeID: id, WorkspaceID: locked.WorkspaceID}); err != nil {
 				return err
 			}
 		}
@@ -94,11 +95,15 @@ func (s *API) deleteRuntime(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	c := callerOf(r)
-	lock := func(ctx context.Context, q *queries.Queries) (queries.LockHostRuntimeRow, error) {
-		row, err := q.LockHostRuntimeToDelete(ctx, queries.LockHostRuntimeToDeleteParams{UserID: c.user, TokenHash: c.tokenHash, RuntimeID: id})
-		return queries.LockHostRuntimeRow(row), err
-	}
-	err = s.manage(r, id, "deleted", lock, func(ctx context.Context, q *queries.Queries, _ *queries.LockHostRuntimeRow) error {
+	err = s.manage(r, func(ctx context.Context, q *queries.Queries) error {
+		locked, err := q.LockHostRuntimeToDelete(ctx, queries.LockHostRuntimeToDeleteParams{UserID: c.user, TokenHash: c.tokenHash, RuntimeID: id})
+		if err != nil {
+			return err
+		}
+		infoOf(r).learn(locked.UserID, locked.WorkspaceID)
+		if !mayEdit(locked.Role, locked.UserID, locked.OwnerID) {
+			return errNotYours
+		}
 		active, err := q.HasActiveAgents(ctx, id)
 		if err != nil {
 			return err
@@ -109,7 +114,10 @@ func (s *API) deleteRuntime(w http.ResponseWriter, r *http.Request) error {
 		if err := q.DeleteArchivedAgents(ctx, id); err != nil {
 			return err
 		}
-		return q.DeleteHostRuntime(ctx, id)
+		if err := q.DeleteHostRuntime(ctx, id); err != nil {
+			return err
+		}
+		return notify(ctx, q, notification{Event: "deleted", RuntimeID: id, WorkspaceID: locked.WorkspaceID})
 	})
 	if err != nil {
 		return err
@@ -118,12 +126,8 @@ func (s *API) deleteRuntime(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// manage locks the runtime, checks that the caller may change it, makes the change, and tells listeners of the event unless it is
-// empty, all in one transaction.
-func (s *API) manage(r *http.Request, id pgtype.UUID, event string,
-	lock func(context.Context, *queries.Queries) (queries.LockHostRuntimeRow, error),
-	change func(context.Context, *queries.Queries, *queries.LockHostRuntimeRow) error,
-) error {
+// manage makes a change of a runtime in one transaction. The change locks the runtime first and checks that the caller may change it.
+func (s *API) manage(r *http.Request, change func(context.Context, *queries.Queries) error) error {
 	// The client may go; a change that has begun is brought to its end.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), ManageTimeout)
 	defer cancel()
@@ -132,29 +136,7 @@ func (s *API) manage(r *http.Request, id pgtype.UUID, event string,
 		return err
 	}
 	defer conn.Release()
-	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		q := queries.New(tx)
-		row, err := lock(ctx, q)
-		if err != nil {
-			return err
-		}
-		info := infoOf(r)
-		info.user, info.workspace = row.UserID, row.WorkspaceID
-		if !mayEdit(row.Role, row.UserID, row.OwnerID) {
-			return errNotYours
-		}
-		if err := change(ctx, q, &row); err != nil {
-			return err
-		}
-		if event == "" {
-			return nil
-		}
-		payload, err := json.Marshal(notification{Event: event, RuntimeID: id, WorkspaceID: row.WorkspaceID})
-		if err != nil {
-			return err
-		}
-		return q.NotifyRuntime(ctx, string(payload))
-	})
+	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return change(ctx, queries.New(tx)) })
 	if isNoRows(err) {
 		return s.notFound(r, errRuntimeNotFound)
 	}
@@ -166,6 +148,15 @@ func (s *API) manage(r *http.Request, id pgtype.UUID, event string,
 		return errReferred
 	}
 	return err
+}
+
+// notify tells listeners when the transaction is committed.
+func notify(ctx context.Context, q *queries.Queries, n notification) error {
+	payload, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
+	return q.NotifyRuntime(ctx, string(payload))
 }
 
 // readChange reads and checks the body of a PATCH. An empty zone becomes UTC.

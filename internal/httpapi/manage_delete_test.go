@@ -123,19 +123,29 @@ func TestDelete(t *testing.T) {
 	testdb.RequireExact(t, b.pool)
 }
 
+// bindings are how the host binds an agent to the runtime $1.
+var bindings = map[string]string{
+	"new":   `INSERT INTO public.agent (workspace_id, runtime_id) VALUES ('00000000-0000-4000-8000-000000000001', $1)`,
+	"moved": `UPDATE public.agent SET runtime_id = $1 WHERE name = 'moves'`,
+}
+
+// setupBinding is a host for bindings to a runtime that has one agent, which is archived.
+func setupBinding(t *testing.T) (b *bundle, runtime, archived string) {
+	t.Helper()
+	b = setupWrites(t)
+	runtime = b.addUnused(t)
+	archived = b.addAgent(t, runtime, "now()")
+	exec(t, b.pool, `UPDATE public.agent SET name = 'moves' WHERE id = $1`, b.addAgent(t, b.addUnused(t), "NULL"))
+	return b, runtime, archived
+}
+
 // An agent that is being bound when the DELETE comes is waited for, and then in the way.
 func TestDeleteWaitsForAgentsThatAreBeingBound(t *testing.T) {
 	t.Parallel()
-	for name, bind := range map[string]string{
-		"new":   `INSERT INTO public.agent (workspace_id, runtime_id) VALUES ('00000000-0000-4000-8000-000000000001', $1)`,
-		"moved": `UPDATE public.agent SET runtime_id = $1 WHERE name = 'moves'`,
-	} {
+	for name, bind := range bindings {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := setupWrites(t)
-			id := b.addUnused(t)
-			archived := b.addAgent(t, id, "now()")
-			exec(t, b.pool, `UPDATE public.agent SET name = 'moves' WHERE id = $1`, b.addAgent(t, b.addUnused(t), "NULL"))
+			b, id, archived := setupBinding(t)
 			tx := begin(t, b.pool)
 			execTx(t, tx, bind, id)
 			answered := b.deleteMeanwhile(t, id)
@@ -153,16 +163,10 @@ func TestDeleteWaitsForAgentsThatAreBeingBound(t *testing.T) {
 // An agent that is to be bound while the DELETE is at work waits for it, and then finds no runtime.
 func TestAgentsCannotBeBoundDuringADelete(t *testing.T) {
 	t.Parallel()
-	for name, bind := range map[string]string{
-		"new":   `INSERT INTO public.agent (workspace_id, runtime_id) VALUES ('00000000-0000-4000-8000-000000000001', $1)`,
-		"moved": `UPDATE public.agent SET runtime_id = $1 WHERE name = 'moves'`,
-	} {
+	for name, bind := range bindings {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := setupWrites(t)
-			id := b.addUnused(t)
-			archived := b.addAgent(t, id, "now()")
-			exec(t, b.pool, `UPDATE public.agent SET name = 'moves' WHERE id = $1`, b.addAgent(t, b.addUnused(t), "NULL"))
+			b, id, archived := setupBinding(t)
 			// It holds up the DELETE after that has looked for agents.
 			tx := begin(t, b.pool)
 			execTx(t, tx, `SELECT FROM public.agent WHERE id = $1 FOR UPDATE`, archived)

@@ -1,7 +1,6 @@
 package httpapi_test
 
 import (
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -107,21 +106,12 @@ func TestMetricsAreServed(t *testing.T) {
 	server := httptest.NewServer(setup(t).api.Metrics())
 	t.Cleanup(server.Close)
 	for path, want := range map[string]string{"/metrics": "daybook_rollup_lag_seconds 0", "/healthz": `{"status":"ok"}`, "/readyz": `{"status":"ok"}`} {
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+path, http.NoBody)
+		a, err := sendRaw(t.Context(), http.MethodGet, server.URL+path, nil, "")
 		if err != nil {
 			t.Fatal(err)
 		}
-		response, err := http.DefaultClient.Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer response.Body.Close()
-		body, err := io.ReadAll(response.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if response.StatusCode != http.StatusOK || !strings.Contains(string(body), want) {
-			t.Errorf("%s: %s without %q", path, response.Status, want)
+		if a.status != http.StatusOK || !strings.Contains(a.body, want) {
+			t.Errorf("%s: status is %d, without %q", path, a.status, want)
 		}
 	}
 }

@@ -42,6 +42,9 @@ func (s *API) begin(next http.Handler) http.Handler {
 	})
 }
 
+// learn notes what only the database knows: whose token it is, and which workspace the answer is about.
+func (i *requestInfo) learn(user, workspace pgtype.UUID) { i.user, i.workspace = user, workspace }
+
 // infoOf returns the info of a request that has passed begin.
 func infoOf(r *http.Request) *requestInfo {
 	info, ok := r.Context().Value(requestInfoKey{}).(*requestInfo)

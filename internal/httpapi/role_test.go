@@ -42,7 +42,9 @@ var lagGrants = []string{
 	"SELECT ON daybook.dirty_scope",
 	"SELECT ON daybook.worker_heartbeat",
 	"SELECT ON daybook.coverage",
+	"SELECT ON daybook.shard_progress",
 	"EXECUTE ON FUNCTION daybook.shard_count()",
+	"EXECUTE ON FUNCTION daybook.queue_start(smallint)",
 	"EXECUTE ON FUNCTION daybook.attached()",
 	"EXECUTE ON FUNCTION daybook.host_triggers()",
 }
@@ -95,6 +97,16 @@ func (r role) grant(t *testing.T, grants ...string) {
 func (r role) revoke(t *testing.T, grant string) {
 	t.Helper()
 	exec(t, r.admin, `REVOKE `+grant+` FROM `+r.name)
+}
+
+// withoutEach calls f while one of the grants is missing, for each of them, to show that none is too much.
+func (r role) withoutEach(t *testing.T, grants []string, f func(grant string)) {
+	t.Helper()
+	for _, grant := range grants {
+		r.revoke(t, grant)
+		f(grant)
+		r.grant(t, grant)
+	}
 }
 
 // serve puts the API before new connections of the role: what one has been allowed before it may remember. Transactions are
@@ -150,14 +162,11 @@ func TestRoleThatMayOnlyRead(t *testing.T) {
 			t.Errorf("these fail: %q", failed)
 		}
 	}
-	// None of them is too much.
-	for _, grant := range readGrants {
-		r.revoke(t, grant)
+	r.withoutEach(t, readGrants, func(grant string) {
 		if failed := r.serve(t).failures(t, pending); failed == nil {
 			t.Errorf("nothing fails without %s", grant)
 		}
-		r.grant(t, grant)
-	}
+	})
 }
 
 func TestRoleForTheLag(t *testing.T) {
@@ -172,13 +181,11 @@ func TestRoleForTheLag(t *testing.T) {
 	if lag() == "" {
 		t.Error("no lag")
 	}
-	for _, grant := range lagGrants {
-		r.revoke(t, grant)
+	r.withoutEach(t, lagGrants, func(grant string) {
 		if got := lag(); got != "" {
 			t.Errorf("without %s the lag is %q", grant, got)
 		}
-		r.grant(t, grant)
-	}
+	})
 }
 
 func TestRoleForTheSource(t *testing.T) {
@@ -191,13 +198,11 @@ func TestRoleForTheSource(t *testing.T) {
 	if failed := r.serve(t, fromSource).failures(t, runtime); failed != nil {
 		t.Errorf("these fail: %q", failed)
 	}
-	for _, grant := range sourceGrants {
-		r.revoke(t, grant)
+	r.withoutEach(t, sourceGrants, func(grant string) {
 		if failed := r.serve(t, fromSource).failures(t, runtime); failed == nil {
 			t.Errorf("nothing fails without %s", grant)
 		}
-		r.grant(t, grant)
-	}
+	})
 }
 
 func TestRoleForReadiness(t *testing.T) {
@@ -206,11 +211,9 @@ func TestRoleForReadiness(t *testing.T) {
 	r := newRole(t, admin.pool)
 	r.grant(t, readyGrants...)
 	r.serve(t).get(t, "", "/readyz").require(t, http.StatusOK)
-	for _, grant := range readyGrants {
-		r.revoke(t, grant)
+	r.withoutEach(t, readyGrants, func(string) {
 		a := r.serve(t).ask(t, "/readyz")
 		a.require(t, http.StatusServiceUnavailable)
 		a.requireGolden(t, "not_ready")
-		r.grant(t, grant)
-	}
+	})
 }

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"errors"
 	"net/http"
 
@@ -87,18 +86,11 @@ func (s *API) getRuntime(w http.ResponseWriter, r *http.Request) error {
 func (s *API) readRuntime(r *http.Request, id pgtype.UUID) (queries.GetRuntimeRow, error) {
 	c := callerOf(r)
 	p := queries.GetRuntimeParams{UserID: c.user, TokenHash: c.tokenHash, RuntimeID: id}
-	row, err := shared(r.Context(), s.shared, question{"runtime", p}, func(ctx context.Context) (row queries.GetRuntimeRow, err error) {
-		err = s.query(ctx, func(ctx context.Context, q *queries.Queries) (err error) {
-			row, err = q.GetRuntime(ctx, p)
-			return err
-		})
-		return row, err
-	})
+	row, err := ask(r.Context(), s, "runtime", (*queries.Queries).GetRuntime, p)
 	if isNoRows(err) {
 		return row, s.notFound(r, errRuntimeNotFound)
 	}
-	info := infoOf(r)
-	info.user, info.workspace = row.UserID, row.WorkspaceID
+	infoOf(r).learn(row.UserID, row.WorkspaceID)
 	return row, err
 }
 
@@ -118,21 +110,14 @@ func (s *API) listRuntimes(w http.ResponseWriter, r *http.Request) error {
 	}
 	c := callerOf(r)
 	p := queries.ListRuntimesParams{UserID: c.user, TokenHash: c.tokenHash, Slug: name.slug, WorkspaceID: name.id, Own: own}
-	rows, err := shared(r.Context(), s.shared, question{"runtimes", p}, func(ctx context.Context) (rows []queries.ListRuntimesRow, err error) {
-		err = s.query(ctx, func(ctx context.Context, q *queries.Queries) (err error) {
-			rows, err = q.ListRuntimes(ctx, p)
-			return err
-		})
-		return rows, err
-	})
+	rows, err := ask(r.Context(), s, "runtimes", (*queries.Queries).ListRuntimes, p)
 	if err != nil {
 		return err
 	}
 	if len(rows) == 0 {
 		return s.notFound(r, errWorkspaceNotFound)
 	}
-	info := infoOf(r)
-	info.user, info.workspace = rows[0].UserID, rows[0].WorkspaceID
+	infoOf(r).learn(rows[0].UserID, rows[0].WorkspaceID)
 	var out jsonRows
 	for _, row := range rows {
 		if row.Found {

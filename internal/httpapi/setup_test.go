@@ -179,7 +179,7 @@ func (b *bundle) setZone(t *testing.T, runtime, zone string) {
 func (b *bundle) drain(t *testing.T) {
 	t.Helper()
 	for shard := range int16(16) {
-		if _, err := rollup.Drain(t.Context(), b.pool, shard, nil); err != nil {
+		if _, err := rollup.Drain(t.Context(), b.pool, []int16{shard}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -283,16 +283,36 @@ func (b *bundle) get(t *testing.T, user, path string) answer {
 
 func (b *bundle) do(t *testing.T, method, path string, header http.Header) answer {
 	t.Helper()
-	a, err := b.send(t.Context(), method, path, header)
+	return b.doBody(t, method, path, header, "")
+}
+
+func (b *bundle) doBody(t *testing.T, method, path string, header http.Header, body string) answer {
+	t.Helper()
+	a, err := b.sendBody(t.Context(), method, path, header, body)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return a
 }
 
-// send is do for other goroutines than the test's. An answer that is not as openapi.yaml says is an error.
+// send is do for other goroutines than the test's.
 func (b *bundle) send(ctx context.Context, method, path string, header http.Header) (answer, error) {
-	request, err := http.NewRequestWithContext(ctx, method, b.url+path, nil)
+	return b.sendBody(ctx, method, path, header, "")
+}
+
+// sendBody is send with a body. An answer that is not as openapi.yaml says is an error.
+func (b *bundle) sendBody(ctx context.Context, method, path string, header http.Header, body string) (answer, error) {
+	a, err := sendRaw(ctx, method, b.url+path, header, body)
+	// Preflights are CORS's and metrics Prometheus's, whatever server they are asked of.
+	if err == nil && method != http.MethodOptions && path != "/metrics" {
+		err = checkDescribed(method, path, header, a.status, a.header, a.body)
+	}
+	return a, err
+}
+
+// sendRaw is for what openapi.yaml says nothing about.
+func sendRaw(ctx context.Context, method, url string, header http.Header, body string) (answer, error) {
+	request, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {
 		return answer{}, err
 	}
@@ -303,13 +323,8 @@ func (b *bundle) send(ctx context.Context, method, path string, header http.Head
 		return answer{}, err
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	took := time.Since(start)
-	// Preflights are CORS's and metrics Prometheus's, whatever server they are asked of.
-	if err == nil && method != http.MethodOptions && path != "/metrics" {
-		err = checkDescribed(method, path, header, response.StatusCode, response.Header, string(body))
-	}
-	return answer{response.StatusCode, response.Header, string(body), took}, err
+	got, err := io.ReadAll(response.Body)
+	return answer{response.StatusCode, response.Header, string(got), time.Since(start)}, err
 }
 
 // usagePatterns are the usage endpoints, readPatterns all that read.

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -57,23 +56,12 @@ type Tokens struct {
 	config TokenConfig
 	keys   *keySet // nil without JWKSURL
 	parser *jwt.Parser
-
-	mu       sync.Mutex
-	verified map[string]verified
+	// recent spares verifying: a dashboard sends the same token with every request.
+	recent *recentTokens
 }
 
-// verified is a token that was good a moment ago. A dashboard sends the same one with every request.
-type verified struct {
-	user  pgtype.UUID
-	until time.Time
-}
-
-const (
-	// verifiedFor bounds how long a token is taken to be good, for its key may be withdrawn. Its own exp ends it sooner.
-	verifiedFor = 10 * time.Second
-	// maxVerified bounds the tokens that are remembered.
-	maxVerified = 10_000
-)
+// verifiedFor bounds how long a token is taken to be good, for its key may be withdrawn. Its own exp ends it sooner.
+const verifiedFor = 10 * time.Second
 
 // NewTokens returns an error for a configuration that cannot verify a token or is not safe. It waits for the keys, for 2 s at most,
 // and goes on without them. ctx ends their refreshing.
@@ -112,7 +100,7 @@ func NewTokens(ctx context.Context, config TokenConfig) (*Tokens, error) {
 	if config.Audience != "" {
 		options = append(options, jwt.WithAudience(config.Audience))
 	}
-	t := &Tokens{config: config, parser: jwt.NewParser(options...), verified: make(map[string]verified)}
+	t := &Tokens{config: config, parser: jwt.NewParser(options...), recent: newRecentTokens()}
 	if config.JWKSURL != "" {
 		var err error
 		if t.keys, err = newKeySet(ctx, config.JWKSURL, config.Logger); err != nil {
@@ -125,8 +113,8 @@ func NewTokens(ctx context.Context, config TokenConfig) (*Tokens, error) {
 // Verify returns the user that a token was signed for.
 func (t *Tokens) Verify(ctx context.Context, token string) (pgtype.UUID, error) {
 	now := time.Now()
-	if v, ok := t.remembered(token); ok && now.Before(v.until) {
-		return v.user, nil
+	if user, ok := t.recent.userOf(token, now); ok {
+		return user, nil
 	}
 	var claims jwt.RegisteredClaims
 	if _, err := t.parser.ParseWithClaims(token, &claims, func(token *jwt.Token) (any, error) { return t.keyOf(ctx, token) }); err != nil {
@@ -140,24 +128,8 @@ func (t *Tokens) Verify(ctx context.Context, token string) (pgtype.UUID, error) 
 	if exp := claims.ExpiresAt.Time; exp.Before(until) {
 		until = exp
 	}
-	t.remember(token, verified{user, until})
+	t.recent.remember(token, user, until)
 	return user, nil
-}
-
-func (t *Tokens) remembered(token string) (verified, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	v, ok := t.verified[token]
-	return v, ok
-}
-
-func (t *Tokens) remember(token string, v verified) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(t.verified) >= maxVerified {
-		clear(t.verified)
-	}
-	t.verified[token] = v
 }
 
 // keyOf returns the key for a token whose algorithm is one of the configured. A secret never verifies what a key should, nor

@@ -27,26 +27,26 @@ type about struct {
 	found           bool   // there is a row of usage
 }
 
-// read is a statement that answers an endpoint.
-type read[P, R any] = func(*queries.Queries, context.Context, P) ([]R, error)
+// read is a statement that only reads.
+type read[P, T any] = func(*queries.Queries, context.Context, P) (T, error)
 
 // endpoint is a usage endpoint: the parameters P of a statement, its rows R, and how they are written.
 type endpoint[P comparable, R any] struct {
 	params   func(*http.Request) (P, error)
-	rollup   read[P, R]
-	source   read[P, R]
+	rollup   read[P, []R]
+	source   read[P, []R]
 	about    func(*R) about
 	write    func(rowWriter, *P, *R)
 	notFound *apiError
 }
 
 // with makes a read of one whose parameters are another type with the same fields.
-func with[P, Q, R any](f read[Q, R], params func(P) Q) read[P, R] {
-	return func(q *queries.Queries, ctx context.Context, p P) ([]R, error) { return f(q, ctx, params(p)) }
+func with[P, Q, T any](f read[Q, T], params func(P) Q) read[P, T] {
+	return func(q *queries.Queries, ctx context.Context, p P) (T, error) { return f(q, ctx, params(p)) }
 }
 
 // as does so for the rows too.
-func as[P, Q, R, S any](f read[Q, S], params func(P) Q, row func(S) R) read[P, R] {
+func as[P, Q, R, S any](f read[Q, []S], params func(P) Q, row func(S) R) read[P, []R] {
 	return func(q *queries.Queries, ctx context.Context, p P) ([]R, error) {
 		rows, err := f(q, ctx, params(p))
 		if err != nil {
@@ -62,9 +62,9 @@ func as[P, Q, R, S any](f read[Q, S], params func(P) Q, row func(S) R) read[P, R
 
 // handler answers in the format or, if that is formatAny, in the one that the request accepts. Name says which endpoint it is.
 func (e endpoint[P, R]) handler(s *API, name string, f format) func(http.ResponseWriter, *http.Request) error {
-	ask, source := e.rollup, sourceRollup
+	statement, source := e.rollup, sourceRollup
 	if s.config.Source == SourceHost {
-		ask, source = e.source, sourceHost
+		statement, source = e.source, sourceHost
 	}
 	return func(w http.ResponseWriter, r *http.Request) error {
 		p, err := e.params(r)
@@ -72,13 +72,7 @@ func (e endpoint[P, R]) handler(s *API, name string, f format) func(http.Respons
 			return err
 		}
 		lag := s.lag.refresh()
-		rows, err := shared(r.Context(), s.shared, question{name, p}, func(ctx context.Context) (rows []R, err error) {
-			err = s.query(ctx, func(ctx context.Context, q *queries.Queries) (err error) {
-				rows, err = ask(q, ctx, p)
-				return err
-			})
-			return rows, err
-		})
+		rows, err := ask(r.Context(), s, name, statement, p)
 		if err != nil {
 			return err
 		}
@@ -89,8 +83,7 @@ func (e endpoint[P, R]) handler(s *API, name string, f format) func(http.Respons
 		if !a.found {
 			rows = nil // It was the one row that says what the answer is about.
 		}
-		info := infoOf(r)
-		info.user, info.workspace = a.user, a.workspace
+		infoOf(r).learn(a.user, a.workspace)
 		meta := usageHeader{zone: a.zone, source: source}
 		if !a.built {
 			meta.source = sourceLive
@@ -123,7 +116,7 @@ func (e endpoint[P, R]) writeRow(w rowWriter, p *P, r *R) {
 	w.end()
 }
 
-// tokens writes the four counts. Prefix is "total_" where clients expect it.
+// tokens writes the four counts under tokenNames or, where clients expect them, under totalNames.
 func tokens(w rowWriter, names *[4]string, input, output, cacheRead, cacheWrite int64) {
 	w.number(names[0], input)
 	w.number(names[1], output)
@@ -146,18 +139,19 @@ func acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, error) {
 	return pool.Acquire(ctx)
 }
 
-// query runs a statement that only reads. If the host has changed a column since the connection prepared it, it is prepared again.
-func (s *API) query(ctx context.Context, f func(context.Context, *queries.Queries) error) error {
+// query runs a read. If the host has changed a column since the connection prepared the statement, it is prepared again.
+func query[P, T any](ctx context.Context, s *API, f read[P, T], p P) (T, error) {
 	conn, err := acquire(ctx, s.config.Pool)
 	if err != nil {
-		return err
+		var none T
+		return none, err
 	}
 	defer conn.Release()
-	err = f(ctx, queries.New(conn))
+	value, err := f(queries.New(conn), ctx, p)
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == featureNotSupported {
-		err = f(ctx, queries.New(conn))
+		return f(queries.New(conn), ctx, p)
 	}
-	return err
+	return value, err
 }
 
 // featureNotSupported is the SQLSTATE of "cached plan must not change result type".
@@ -169,15 +163,13 @@ func (s *API) notFound(r *http.Request, notFound *apiError) error {
 	if !hash.Valid {
 		return notFound
 	}
-	return s.query(r.Context(), func(ctx context.Context, q *queries.Queries) error {
-		good, err := q.IsTokenGood(ctx, hash.String)
-		switch {
-		case err != nil:
-			return err
-		case !good:
-			return errUnauthorized
-		default:
-			return notFound
-		}
-	})
+	good, err := query(r.Context(), s, (*queries.Queries).IsTokenGood, hash.String)
+	switch {
+	case err != nil:
+		return err
+	case !good:
+		return errUnauthorized
+	default:
+		return notFound
+	}
 }

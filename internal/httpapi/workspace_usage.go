@@ -20,6 +20,24 @@ func readWorkspaceParams(r *http.Request) (workspaceParams, error) {
 	if err != nil {
 		return workspaceParams{}, err
 	}
+	return workspaceParamsOf(r, query)
+}
+
+// readDashboardParams also reads the project.
+func readDashboardParams(r *http.Request) (workspaceParams, error) {
+	query, err := paramsOf(r)
+	if err != nil {
+		return workspaceParams{}, err
+	}
+	p, err := workspaceParamsOf(r, query)
+	if err != nil {
+		return p, err
+	}
+	p.ProjectID, err = query.project()
+	return p, err
+}
+
+func workspaceParamsOf(r *http.Request, query params) (workspaceParams, error) {
 	name, err := query.workspace(r)
 	if err != nil {
 		return workspaceParams{}, err
@@ -27,20 +45,6 @@ func readWorkspaceParams(r *http.Request) (workspaceParams, error) {
 	days, err := query.days(defaultDays)
 	c := callerOf(r)
 	return workspaceParams{Days: days, UserID: c.user, TokenHash: c.tokenHash, Slug: name.slug, WorkspaceID: name.id}, err
-}
-
-// readDashboardParams also reads the project.
-func readDashboardParams(r *http.Request) (workspaceParams, error) {
-	p, err := readWorkspaceParams(r)
-	if err != nil {
-		return p, err
-	}
-	query, err := paramsOf(r)
-	if err != nil {
-		return p, err
-	}
-	p.ProjectID, err = query.project()
-	return p, err
 }
 
 func aboutWorkspace(workspace, user pgtype.UUID, found bool) about {
@@ -60,12 +64,7 @@ var dashboardUsageDaily = endpoint[workspaceParams, queries.GetWorkspaceUsageDai
 	about: func(r *queries.GetWorkspaceUsageDailyRow) about {
 		return aboutWorkspace(r.WorkspaceID, r.UserID, r.Found)
 	},
-	write: func(w rowWriter, _ *workspaceParams, r *queries.GetWorkspaceUsageDailyRow) {
-		w.date("date", r.BucketDate)
-		w.text("model", r.Model)
-		tokens(w, &tokenNames, r.InputTokens, r.OutputTokens, r.CacheReadTokens, r.CacheWriteTokens)
-		w.number("task_count", r.TaskCount)
-	},
+	write:    writeUsageDaily(&tokenNames),
 	notFound: errWorkspaceNotFound,
 }
 
@@ -73,14 +72,19 @@ var dashboardUsageDaily = endpoint[workspaceParams, queries.GetWorkspaceUsageDai
 var workspaceUsageDaily = func() endpoint[workspaceParams, queries.GetWorkspaceUsageDailyRow] {
 	e := dashboardUsageDaily
 	e.params = readWorkspaceParams
-	e.write = func(w rowWriter, _ *workspaceParams, r *queries.GetWorkspaceUsageDailyRow) {
-		w.date("date", r.BucketDate)
-		w.text("model", r.Model)
-		tokens(w, &totalNames, r.InputTokens, r.OutputTokens, r.CacheReadTokens, r.CacheWriteTokens)
-		w.number("task_count", r.TaskCount)
-	}
+	e.write = writeUsageDaily(&totalNames)
 	return e
 }()
+
+// writeUsageDaily returns a function that writes a row with the four counts under names.
+func writeUsageDaily(names *[4]string) func(rowWriter, *workspaceParams, *queries.GetWorkspaceUsageDailyRow) {
+	return func(w rowWriter, _ *workspaceParams, r *queries.GetWorkspaceUsageDailyRow) {
+		w.date("date", r.BucketDate)
+		w.text("model", r.Model)
+		tokens(w, names, r.InputTokens, r.OutputTokens, r.CacheReadTokens, r.CacheWriteTokens)
+		w.number("task_count", r.TaskCount)
+	}
+}
 
 var workspaceUsageSummary = endpoint[workspaceParams, queries.GetWorkspaceUsageSummaryRow]{
 	params: readWorkspaceParams,

@@ -103,7 +103,7 @@ func TestUnknownZoneCountsAsUTC(t *testing.T) {
 			// Another test of this host may drain the same shard at the same moment, so what is awaited is the ledger.
 			for query[int](t, b.pool, `SELECT count(*)::int FROM daybook.task_usage_fact WHERE runtime_id = $1`, runtime) < 2*168 {
 				for shard := range int16(16) {
-					if _, err := rollup.Drain(t.Context(), b.pool, shard, nil); err != nil {
+					if _, err := rollup.Drain(t.Context(), b.pool, []int16{shard}, nil); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -5,9 +5,7 @@ package main
 import (
 	"context"
 	"embed"
-	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"os/signal"
 	"strings"
@@ -16,10 +14,9 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"daybook/internal/demo"
+	"daybook/internal/benchhost"
 	"daybook/migrations"
 	"daybook/rollup"
 )
@@ -27,13 +24,7 @@ import (
 //go:embed sql/*.sql
 var statements embed.FS
 
-func statement(name string) string {
-	b, err := statements.ReadFile("sql/" + name + ".sql")
-	if err != nil {
-		panic(err) // Embedded: the name is wrong.
-	}
-	return string(b)
-}
+func statement(name string) string { return benchhost.Statement(statements, name) }
 
 type cli struct {
 	DatabaseURL string        `name:"database-url" env:"DATABASE_URL" required:"" placeholder:"URL" help:"A Postgres server for tests. Databases of the bench's own are made on it and dropped."`
@@ -45,9 +36,6 @@ type cli struct {
 	Worker      string        `default:"bin/worker" help:"The worker's binary, for freshness."`
 	Only        []string      `help:"Measure only these: ${enum}." enum:"backfill,rebuild,drain,write,freshness"`
 }
-
-// usagePerTask is what the demo host has on average.
-const usagePerTask = 1.468
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -126,48 +114,21 @@ func (c *cli) run(ctx context.Context) error {
 
 // newHost makes a database with a filled host. drop removes it.
 func (c *cli) newHost(ctx context.Context, name string, usage int) (pool *pgxpool.Pool, drop func(), err error) {
-	server, err := pgx.Connect(ctx, c.DatabaseURL)
+	host, err := benchhost.Create(ctx, c.DatabaseURL, fmt.Sprintf("daybook_bench_%s_%d", name, os.Getpid()))
 	if err != nil {
-		return nil, nil, err
-	}
-	defer server.Close(context.WithoutCancel(ctx)) //nolint:errcheck // Nothing depends on it.
-	database := fmt.Sprintf("daybook_bench_%s_%d", name, os.Getpid())
-	if _, err := server.Exec(ctx, "CREATE DATABASE "+database); err != nil {
-		return nil, nil, err
-	}
-	u, err := url.Parse(c.DatabaseURL)
-	if err != nil || u.Scheme == "" {
-		return nil, nil, errors.New("DATABASE_URL must be a URL: postgres://user:password@host/database")
-	}
-	u.Path = "/" + database
-	config, err := pgxpool.ParseConfig(u.String())
-	if err != nil {
-		return nil, nil, err
-	}
-	config.MaxConns = 16
-	if pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, nil, err
 	}
 	drop = func() {
-		pool.Close()
-		ctx := context.WithoutCancel(ctx)
-		server, err := pgx.Connect(ctx, c.DatabaseURL)
-		if err == nil {
-			_, err = server.Exec(ctx, "DROP DATABASE "+database+" WITH (FORCE)")
+		if err := host.Drop(ctx); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
 		}
-		if err != nil {
-			fmt.Fprintf(os.Stderr, "bench: drop database %s: %v\n", database, err)
-		}
-	}
-	if err := demo.CreateHost(ctx, pool); err != nil {
-		return nil, drop, err
 	}
 	say("filling the %s host with %d usage rows", name, usage)
-	size := demo.Size{Tasks: int(float64(usage) / usagePerTask), Runtimes: 40}
-	if usage > c.HotRows {
-		size.HotRuntime = float64(c.HotRows) / float64(usage)
+	if err := host.Fill(ctx, usage, c.HotRows); err != nil {
+		drop()
+		return nil, nil, err
 	}
-	return pool, drop, demo.Fill(ctx, pool, size)
+	return host.Pool, drop, nil
 }
 
 func say(format string, args ...any) {

@@ -125,16 +125,12 @@ func drain(ctx context.Context, small, large *pgxpool.Pool) (result, error) {
 }
 
 func drainAll(ctx context.Context, pool *pgxpool.Pool) error {
-	shards, err := queries.New(pool).ListDirtyShards(ctx)
+	shards, err := queries.New(pool).ListShards(ctx)
 	if err != nil {
 		return err
 	}
-	for _, s := range shards {
-		if _, err := rollup.Drain(ctx, pool, s.Shard, nil); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err = rollup.Drain(ctx, pool, shards, nil)
+	return err
 }
 
 // write compares the rate of single-row upserts on four connections with the triggers and without. Each ratio is of two

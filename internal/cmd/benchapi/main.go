@@ -18,19 +18,14 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"daybook/internal/benchhost"
 	"daybook/internal/httpapi"
 )
 
 //go:embed sql/*.sql
 var statements embed.FS
 
-func statement(name string) string {
-	b, err := statements.ReadFile("sql/" + name + ".sql")
-	if err != nil {
-		panic(err) // Embedded: the name is wrong.
-	}
-	return string(b)
-}
+func statement(name string) string { return benchhost.Statement(statements, name) }
 
 type cli struct {
 	DatabaseURL  string `name:"database-url" env:"DATABASE_URL" required:"" placeholder:"URL" help:"A Postgres server for tests, as postgres://user:password@host/database. A database of the bench's own is made on it and dropped."`
@@ -109,28 +104,28 @@ func main() {
 }
 
 func (c *cli) run(ctx context.Context) (err error) {
-	host, err := newHost(ctx, c.DatabaseURL, c.Use)
+	host, err := c.host(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if c.Keep || c.Use != "" {
-			say("the database is kept: %s", host.name)
-			host.pool.Close()
+			say("the database is kept: %s", host.Name)
+			host.Pool.Close()
 			return
 		}
-		err = errors.Join(err, host.drop(ctx))
+		err = errors.Join(err, host.Drop(ctx))
 	}()
 	bench, err := findPgbench(ctx, host)
 	if err != nil {
 		return err
 	}
 	if c.Use == "" {
-		if err := host.fill(ctx, c); err != nil {
+		if err := c.fill(ctx, host); err != nil {
 			return err
 		}
 	}
-	subject, err := host.choose(ctx)
+	subject, err := choose(ctx, host.Pool)
 	if err != nil {
 		return err
 	}
@@ -139,17 +134,17 @@ func (c *cli) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	rollup, err := newProbe(ctx, host.url, secret, httpapi.SourceRollup)
+	rollup, err := newProbe(ctx, host.URL, secret, httpapi.SourceRollup)
 	if err != nil {
 		return err
 	}
 	defer rollup.pool.Close()
-	source, err := newProbe(ctx, host.url, secret, httpapi.SourceHost)
+	source, err := newProbe(ctx, host.URL, secret, httpapi.SourceHost)
 	if err != nil {
 		return err
 	}
 	defer source.pool.Close()
-	server, err := startServer(ctx, c.API, host.url, secret)
+	server, err := startServer(ctx, c.API, host.URL, secret)
 	if err != nil {
 		return err
 	}
@@ -173,7 +168,7 @@ func (c *cli) run(ctx context.Context) (err error) {
 			results[connections] = append(results[connections], r)
 		}
 	}
-	version, rows, err := host.describe(ctx)
+	version, rows, err := describe(ctx, host.Pool)
 	if err != nil {
 		return err
 	}

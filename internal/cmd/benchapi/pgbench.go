@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"daybook/internal/benchhost"
 )
 
 // pgbench is Postgres' own benchmark, and the database that it asks.
@@ -23,8 +25,8 @@ type pgbench struct {
 }
 
 // findPgbench prefers the one beside the binaries of the server, if the server is on this machine, because its version is the right one.
-func findPgbench(ctx context.Context, h *host) (*pgbench, error) {
-	u, err := url.Parse(h.url)
+func findPgbench(ctx context.Context, h *benchhost.Host) (*pgbench, error) {
+	u, err := url.Parse(h.URL)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +44,7 @@ func findPgbench(ctx context.Context, h *host) (*pgbench, error) {
 	b.url = u.String()
 
 	var dir string
-	if err := h.pool.QueryRow(ctx, statement("binaries")).Scan(&dir); err == nil {
+	if err := h.Pool.QueryRow(ctx, statement("binaries")).Scan(&dir); err == nil {
 		path := filepath.Join(dir, "pgbench")
 		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
 			b.path = path
