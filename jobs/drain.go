@@ -30,7 +30,7 @@ type DrainArgs struct {
 func (DrainArgs) Kind() string { return "daybook_drain" }
 
 // InsertOpts is the same for every drain.
-func (DrainArgs) InsertOpts() river.InsertOpts { return insertOpts(queueDrain) }
+func (DrainArgs) InsertOpts() river.InsertOpts { return insertOpts(queueDrain, unfinished) }
 
 type drainWorker struct {
 	river.WorkerDefaults[DrainArgs]
@@ -46,6 +46,10 @@ func (w *drainWorker) Work(ctx context.Context, job *river.Job[DrainArgs]) error
 	for _, q := range result.Quarantined {
 		w.fleet.config.Logger.Error("task quarantined: it cannot be counted as it is",
 			slog.String("task_id", q.TaskID.String()), slog.Any("error", q.Reason))
+	}
+	if n := len(result.Refused); n > 0 {
+		w.fleet.config.Logger.Warn("tasks changed whose usage is of days that are closed; that usage stays as it was counted",
+			slog.Int("tasks", n), slog.String("task_id", result.Refused[0].String()))
 	}
 	for _, id := range result.BelowZero.Runtimes {
 		w.fleet.config.Logger.Error("a bucket was below zero; rebuilding its runtime", slog.String("runtime_id", id.String()))

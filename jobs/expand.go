@@ -19,7 +19,7 @@ type ExpandArgs struct {
 func (ExpandArgs) Kind() string { return "daybook_expand" }
 
 // InsertOpts is the same for every expansion.
-func (ExpandArgs) InsertOpts() river.InsertOpts { return insertOpts(queueDrain) }
+func (ExpandArgs) InsertOpts() river.InsertOpts { return insertOpts(queueDrain, unfinished) }
 
 type expandWorker struct {
 	river.WorkerDefaults[ExpandArgs]

@@ -266,3 +266,48 @@ func TestLockedRuntimesStopNoDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Rules of time zones are looked at once, and again when they are due; a change is told, and connections are made anew.
+func TestZoneRulesAreChecked(t *testing.T) {
+	t.Parallel()
+	pool, fleet, log := setup(t)
+	exec(t, pool, `
+		INSERT INTO public.workspace (slug) VALUES ('acme');
+		INSERT INTO public.agent_runtime (workspace_id, name, provider, timezone) SELECT id, 'r', 'p', 'Africa/Cairo' FROM public.workspace;
+		INSERT INTO public.agent (workspace_id, runtime_id) SELECT workspace_id, id FROM public.agent_runtime;
+		INSERT INTO public.agent_task_queue (agent_id, runtime_id) SELECT id, runtime_id FROM public.agent;
+		INSERT INTO public.task_usage (task_id, provider, model, created_at) SELECT id, 'p', 'm', '2025-05-01 22:30Z' FROM public.agent_task_queue;`)
+	start(t, fleet)
+	awaitEmpty(t, pool)
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for number(t, pool, `SELECT count(*) FROM daybook.zone_rules`) == 0 {
+		// The first look may have been before the runtime was counted.
+		exec(t, pool, `UPDATE daybook.zone_check SET checked_at = NULL`)
+		<-ticker.C
+	}
+	exec(t, pool, `
+		UPDATE daybook.zone_rules SET fingerprint = 'older';
+		UPDATE daybook.task_usage_daily SET bucket_date = '2025-05-01';
+		UPDATE daybook.zone_check SET server_started_at = '2025-01-01';`)
+	for !strings.Contains(log.String(), "the rules of a time zone have changed") {
+		<-ticker.C
+	}
+	for number(t, pool, `SELECT count(*) FROM daybook.task_usage_daily WHERE bucket_date = '2025-05-02'`) == 0 {
+		<-ticker.C
+	}
+	testdb.RequireExact(t, pool)
+}
+
+// What the clock of a worker says does not decide when its jobs are done.
+func TestJobsAreDueAtOnce(t *testing.T) {
+	t.Parallel()
+	pool, fleet, _ := setup(t)
+	exec(t, pool, `INSERT INTO daybook.task_usage_daily_dirty (shard, task_id) SELECT 0, gen_random_uuid()`)
+	if err := fleet.tick(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	if n := number(t, pool, `SELECT count(*) FROM daybook.river_job WHERE state <> 'available' OR scheduled_at > now() - interval '12 hours'`); n > 0 {
+		t.Errorf("%d jobs wait for a time", n)
+	}
+}

@@ -103,6 +103,8 @@ type Fleet struct {
 	stopping context.Context
 	stop     context.CancelFunc
 	ticking  sync.WaitGroup
+	// zoneRevision is what the last tick saw, nil before the first.
+	zoneRevision *int64
 }
 
 // New returns a fleet that is not started yet.
@@ -117,6 +119,7 @@ func New(config Config) (*Fleet, error) {
 	river.AddWorker(workers, &expandWorker{fleet: f})
 	river.AddWorker(workers, &rebuildWorker{fleet: f})
 	river.AddWorker(workers, &verifyWorker{fleet: f})
+	river.AddWorker(workers, &zonesWorker{fleet: f})
 	client, err := river.NewClient(riverpgxv5.New(config.Pool), &river.Config{
 		Schema:  migrations.Schema,
 		Logger:  slog.New(riverHandler{config.Logger.Handler()}),
@@ -131,6 +134,7 @@ func New(config Config) (*Fleet, error) {
 		CancelledJobRetentionPeriod: time.Hour,
 		DiscardedJobRetentionPeriod: time.Hour,
 		SoftStopTimeout:             softStop,
+		Hooks:                       []rivertype.Hook{&dueAtOnce{}},
 		RescueStuckJobsAfter:        rebuildTimeout + time.Minute,
 	})
 	if err != nil {
@@ -181,16 +185,17 @@ func (f *Fleet) tick(ctx context.Context, search bool) error {
 	ctx, cancel := context.WithTimeout(ctx, tickTimeout)
 	defer cancel()
 	q := queries.New(f.config.Pool)
+	around, err := q.LookAround(ctx)
+	if err != nil {
+		return fmt.Errorf("look around: %w", err)
+	}
+	f.renewConnections(around.ZoneRevision)
 	jobs, err := f.drainJobs(ctx)
 	if err != nil {
 		return err
 	}
-	scopes, err := q.HasDirtyScopes(ctx)
-	if err != nil {
-		return fmt.Errorf("look for dirty scopes: %w", err)
-	}
-	if scopes.Found {
-		jobs = append(jobs, river.InsertManyParams{Args: ExpandArgs{Tick: scopes.Tick}})
+	if around.HasScopes {
+		jobs = append(jobs, river.InsertManyParams{Args: ExpandArgs{Tick: around.Tick}})
 	}
 	rebuilds, err := q.ListRequestedRebuilds(ctx, queries.ListRequestedRebuildsParams{
 		RetrySeconds: int32(rebuildRetry.Seconds()), MaxRuntimes: maxRebuilds,
@@ -204,7 +209,14 @@ func (f *Fleet) tick(ctx context.Context, search bool) error {
 		})
 	}
 	if search {
-		jobs = append(jobs, river.InsertManyParams{Args: VerifyArgs{Minute: scopes.Tick / int64(verifyEvery.Seconds())}})
+		jobs = append(jobs, river.InsertManyParams{Args: VerifyArgs{Minute: around.Tick / int64(verifyEvery.Seconds())}})
+		due, err := f.zoneCheckDue(ctx)
+		if err != nil {
+			return err
+		}
+		if due {
+			jobs = append(jobs, river.InsertManyParams{Args: ZonesArgs{Tick: around.Tick}})
+		}
 	}
 	if len(jobs) > 0 {
 		if _, err := f.client.InsertMany(ctx, jobs); err != nil {
@@ -227,18 +239,18 @@ func (f *Fleet) tick(ctx context.Context, search bool) error {
 	return nil
 }
 
-// insertOpts are those of every kind: tried once, since the next tick is the retry; and unique by args while they wait or run, so that
-// the ticks of several processes in one second make one job. Finished jobs do not count: where the clock is set back, its seconds come
-// again.
-func insertOpts(queue string) river.InsertOpts {
+// insertOpts are those of every kind: tried once, since the next tick is the retry; and unique by args, so that the ticks of several
+// processes in one second make one job. A job of a tick that has been done is not done again, if states are all of them.
+func insertOpts(queue string, states []rivertype.JobState) river.InsertOpts {
 	return river.InsertOpts{
 		Queue:       queue,
 		MaxAttempts: 1,
-		UniqueOpts:  river.UniqueOpts{ByArgs: true, ByState: unfinished},
+		UniqueOpts:  river.UniqueOpts{ByArgs: true, ByState: states},
 	}
 }
 
-// unfinished are the states of a job that is still to be done.
+// unfinished are the states of a job that is still to be done. Freshness must not depend on jobs that are done: where the clock is set
+// back, its seconds come again.
 var unfinished = []rivertype.JobState{
 	rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRetryable, rivertype.JobStateRunning, rivertype.JobStateScheduled,
 }

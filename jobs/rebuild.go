@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
 
 	"daybook/rollup"
 )
@@ -25,7 +26,9 @@ type RebuildArgs struct {
 func (RebuildArgs) Kind() string { return "daybook_rebuild" }
 
 // InsertOpts is the same for every rebuild.
-func (RebuildArgs) InsertOpts() river.InsertOpts { return insertOpts(queueRebuild) }
+func (RebuildArgs) InsertOpts() river.InsertOpts {
+	return insertOpts(queueRebuild, rivertype.JobStates())
+}
 
 type rebuildWorker struct {
 	river.WorkerDefaults[RebuildArgs]

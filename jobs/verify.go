@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
 
 	"daybook/queries"
 	"daybook/rollup"
@@ -34,7 +35,9 @@ type VerifyArgs struct {
 func (VerifyArgs) Kind() string { return "daybook_verify" }
 
 // InsertOpts is the same for every sample.
-func (VerifyArgs) InsertOpts() river.InsertOpts { return insertOpts(queueVerify) }
+func (VerifyArgs) InsertOpts() river.InsertOpts {
+	return insertOpts(queueVerify, rivertype.JobStates())
+}
 
 type verifyWorker struct {
 	river.WorkerDefaults[VerifyArgs]

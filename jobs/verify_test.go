@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/riverqueue/river"
+
 	"daybook/internal/demo"
 	"daybook/internal/testdb"
 	"daybook/rollup"
@@ -20,7 +22,7 @@ func TestFleetsRepairWhatDiffers(t *testing.T) {
 	}
 	exec(t, pool, `UPDATE daybook.coverage SET backfill_finished_at = NULL`)
 	worker := &verifyWorker{fleet: fleet}
-	if err := worker.Work(t.Context(), nil); err != nil {
+	if err := worker.Work(t.Context(), &river.Job[VerifyArgs]{}); err != nil {
 		t.Fatal(err)
 	}
 	if n := number(t, pool, `SELECT count(*) FROM daybook.verification`); n != 0 {

@@ -10,7 +10,7 @@ SELECT set_config('idle_in_transaction_session_timeout', @idle_timeout::text, tr
 -- complete: all that the host has is counted, or has an entry.
 SELECT daybook.attached()::boolean AS attached, attached_at, backfill_listed_at, backfill_finished_at, backfill_tasks,
     coalesce(backfill_listed_at > attached_at, false)::boolean AS listed_since_attached,
-    (daybook.attached() AND coalesce(backfill_listed_at > attached_at, false) AND backfill_finished_at IS NOT NULL)::boolean AS complete,
+    daybook.counted()::boolean AS complete, closed_before,
     coalesce((SELECT sum(done) FROM daybook.backfill_lane), 0)::bigint AS tasks_done,
     EXISTS (SELECT FROM daybook.backfill_task) AS has_list
 FROM daybook.coverage;

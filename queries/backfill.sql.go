@@ -77,7 +77,7 @@ func (q *Queries) FinishBackfill(ctx context.Context) error {
 const getCoverage = `-- name: GetCoverage :one
 SELECT daybook.attached()::boolean AS attached, attached_at, backfill_listed_at, backfill_finished_at, backfill_tasks,
     coalesce(backfill_listed_at > attached_at, false)::boolean AS listed_since_attached,
-    (daybook.attached() AND coalesce(backfill_listed_at > attached_at, false) AND backfill_finished_at IS NOT NULL)::boolean AS complete,
+    daybook.counted()::boolean AS complete, closed_before,
     coalesce((SELECT sum(done) FROM daybook.backfill_lane), 0)::bigint AS tasks_done,
     EXISTS (SELECT FROM daybook.backfill_task) AS has_list
 FROM daybook.coverage
@@ -91,6 +91,7 @@ type GetCoverageRow struct {
 	BackfillTasks       int64
 	ListedSinceAttached bool
 	Complete            bool
+	ClosedBefore        pgtype.Date
 	TasksDone           int64
 	HasList             bool
 }
@@ -107,6 +108,7 @@ func (q *Queries) GetCoverage(ctx context.Context) (GetCoverageRow, error) {
 		&i.BackfillTasks,
 		&i.ListedSinceAttached,
 		&i.Complete,
+		&i.ClosedBefore,
 		&i.TasksDone,
 		&i.HasList,
 	)

@@ -56,7 +56,9 @@ SELECT f.task_id, f.provider, f.model, f.workspace_id, f.runtime_id, f.agent_id,
     r.timezone,
     (f.created_at AT TIME ZONE r.timezone)::date AS local_date,
     coalesce(date_part('hour', f.created_at AT TIME ZONE r.timezone), 0)::smallint AS local_hour,
-    (f.created_at AT TIME ZONE 'UTC')::date AS utc_date
+    (f.created_at AT TIME ZONE 'UTC')::date AS utc_date,
+    coalesce((f.created_at AT TIME ZONE r.timezone)::date >= (SELECT daybook.closed_before()), false)::boolean AS local_open,
+    ((f.created_at AT TIME ZONE 'UTC')::date >= (SELECT daybook.closed_before()))::boolean AS utc_open
 FROM daybook.task_usage_fact f
 LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = f.runtime_id
 WHERE f.task_id = ANY(@task_ids::uuid[]);
@@ -67,13 +69,14 @@ SELECT f.task_id, f.workspace_id, f.runtime_id, f.agent_id, f.project_id, f.star
     r.timezone,
     coalesce(date_part('hour', f.started_at AT TIME ZONE r.timezone), 0)::smallint AS started_hour,
     (f.completed_at AT TIME ZONE 'UTC')::date AS completed_date,
-    coalesce(extract(epoch FROM f.completed_at - f.started_at) * 1000000, 0)::bigint AS microseconds
+    coalesce(extract(epoch FROM f.completed_at - f.started_at) * 1000000, 0)::bigint AS microseconds,
+    (f.started_at < (SELECT daybook.kept_from()))::boolean AS is_old
 FROM daybook.task_fact f
 LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = f.runtime_id
 WHERE f.task_id = ANY(@task_ids::uuid[]);
 
 -- name: ListSource :many
--- The tasks as the host has them, one row for each usage row, or one without usage.
+-- The tasks as the host has them, one row for each usage row, or one without usage. Old usage has no facts.
 SELECT d.task_id::uuid AS task_id, a.workspace_id, t.runtime_id, t.agent_id, i.project_id, r.timezone,
     t.started_at, c.completed_at::timestamptz AS completed_at,
     coalesce(t.status::text = 'failed' AND c.completed_at IS NOT NULL, false)::boolean AS failed,
@@ -87,7 +90,10 @@ SELECT d.task_id::uuid AS task_id, a.workspace_id, t.runtime_id, t.agent_id, i.p
     u.created_at,
     (u.created_at AT TIME ZONE r.timezone)::date AS local_date,
     coalesce(date_part('hour', u.created_at AT TIME ZONE r.timezone), 0)::smallint AS local_hour,
-    (u.created_at AT TIME ZONE 'UTC')::date AS utc_date
+    (u.created_at AT TIME ZONE 'UTC')::date AS utc_date,
+    coalesce((u.created_at AT TIME ZONE r.timezone)::date >= (SELECT daybook.closed_before()), false)::boolean AS local_open,
+    coalesce((u.created_at AT TIME ZONE 'UTC')::date >= (SELECT daybook.closed_before()), false)::boolean AS utc_open,
+    coalesce(u.created_at < (SELECT daybook.kept_from()), false)::boolean AS is_old
 FROM unnest(@task_ids::uuid[]) AS d (task_id)
 JOIN public.agent_task_queue t ON t.id = d.task_id
 CROSS JOIN LATERAL (SELECT CASE WHEN t.status::text IN ('completed', 'failed') THEN t.completed_at END AS completed_at) c
@@ -319,6 +325,9 @@ DELETE FROM daybook.task_usage_daily_dirty e
 USING (SELECT unnest(@shards::smallint[]) AS shard, unnest(@ids::bigint[]) AS id) d
 WHERE e.shard = d.shard AND e.id = d.id;
 
+-- name: RefuseChanges :exec
+UPDATE daybook.refused_change SET tasks = tasks + @tasks, last_task = @last_task::uuid, last_at = clock_timestamp();
+
 -- name: ForgiveTasks :exec
 DELETE FROM daybook.task_usage_daily_quarantine WHERE task_id = ANY(@task_ids::uuid[]);
 
@@ -326,3 +335,15 @@ DELETE FROM daybook.task_usage_daily_quarantine WHERE task_id = ANY(@task_ids::u
 INSERT INTO daybook.task_usage_daily_quarantine (task_id, error)
 VALUES (@task_id, @error)
 ON CONFLICT (task_id) DO UPDATE SET error = excluded.error, quarantined_at = excluded.quarantined_at;
+
+-- name: ListQuarantined :many
+SELECT task_id, error, quarantined_at FROM daybook.task_usage_daily_quarantine ORDER BY quarantined_at, task_id LIMIT @max_tasks;
+
+-- name: RequeueQuarantined :many
+-- Of the given tasks, or of all if none is given. They leave the quarantine when they are counted. As in MarkTasks, the transaction id
+-- comes before the numbers.
+INSERT INTO daybook.task_usage_daily_dirty (shard, task_id)
+SELECT daybook.shard_of(q.task_id), q.task_id
+FROM daybook.task_usage_daily_quarantine q
+WHERE pg_current_xact_id() IS NOT NULL AND (cardinality(@task_ids::uuid[]) = 0 OR q.task_id = ANY(@task_ids::uuid[]))
+RETURNING task_id;

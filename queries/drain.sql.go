@@ -658,6 +658,30 @@ func (q *Queries) ForgiveTasks(ctx context.Context, taskIds []pgtype.UUID) error
 	return err
 }
 
+const listQuarantined = `-- name: ListQuarantined :many
+SELECT task_id, error, quarantined_at FROM daybook.task_usage_daily_quarantine ORDER BY quarantined_at, task_id LIMIT $1
+`
+
+func (q *Queries) ListQuarantined(ctx context.Context, maxTasks int32) ([]DaybookTaskUsageDailyQuarantine, error) {
+	rows, err := q.db.Query(ctx, listQuarantined, maxTasks)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []DaybookTaskUsageDailyQuarantine
+	for rows.Next() {
+		var i DaybookTaskUsageDailyQuarantine
+		if err := rows.Scan(&i.TaskID, &i.Error, &i.QuarantinedAt); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const listRuntimeZones = `-- name: ListRuntimeZones :many
 SELECT runtime_id, timezone FROM daybook.runtime_rollup WHERE runtime_id = ANY($1::uuid[])
 `
@@ -702,7 +726,10 @@ SELECT d.task_id::uuid AS task_id, a.workspace_id, t.runtime_id, t.agent_id, i.p
     u.created_at,
     (u.created_at AT TIME ZONE r.timezone)::date AS local_date,
     coalesce(date_part('hour', u.created_at AT TIME ZONE r.timezone), 0)::smallint AS local_hour,
-    (u.created_at AT TIME ZONE 'UTC')::date AS utc_date
+    (u.created_at AT TIME ZONE 'UTC')::date AS utc_date,
+    coalesce((u.created_at AT TIME ZONE r.timezone)::date >= (SELECT daybook.closed_before()), false)::boolean AS local_open,
+    coalesce((u.created_at AT TIME ZONE 'UTC')::date >= (SELECT daybook.closed_before()), false)::boolean AS utc_open,
+    coalesce(u.created_at < (SELECT daybook.kept_from()), false)::boolean AS is_old
 FROM unnest($1::uuid[]) AS d (task_id)
 JOIN public.agent_task_queue t ON t.id = d.task_id
 CROSS JOIN LATERAL (SELECT CASE WHEN t.status::text IN ('completed', 'failed') THEN t.completed_at END AS completed_at) c
@@ -736,9 +763,12 @@ type ListSourceRow struct {
 	LocalDate        pgtype.Date
 	LocalHour        int16
 	UtcDate          pgtype.Date
+	LocalOpen        bool
+	UtcOpen          bool
+	IsOld            bool
 }
 
-// The tasks as the host has them, one row for each usage row, or one without usage.
+// The tasks as the host has them, one row for each usage row, or one without usage. Old usage has no facts.
 func (q *Queries) ListSource(ctx context.Context, taskIds []pgtype.UUID) ([]ListSourceRow, error) {
 	rows, err := q.db.Query(ctx, listSource, taskIds)
 	if err != nil {
@@ -772,6 +802,9 @@ func (q *Queries) ListSource(ctx context.Context, taskIds []pgtype.UUID) ([]List
 			&i.LocalDate,
 			&i.LocalHour,
 			&i.UtcDate,
+			&i.LocalOpen,
+			&i.UtcOpen,
+			&i.IsOld,
 		); err != nil {
 			return nil, err
 		}
@@ -788,7 +821,8 @@ SELECT f.task_id, f.workspace_id, f.runtime_id, f.agent_id, f.project_id, f.star
     r.timezone,
     coalesce(date_part('hour', f.started_at AT TIME ZONE r.timezone), 0)::smallint AS started_hour,
     (f.completed_at AT TIME ZONE 'UTC')::date AS completed_date,
-    coalesce(extract(epoch FROM f.completed_at - f.started_at) * 1000000, 0)::bigint AS microseconds
+    coalesce(extract(epoch FROM f.completed_at - f.started_at) * 1000000, 0)::bigint AS microseconds,
+    (f.started_at < (SELECT daybook.kept_from()))::boolean AS is_old
 FROM daybook.task_fact f
 LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = f.runtime_id
 WHERE f.task_id = ANY($1::uuid[])
@@ -807,6 +841,7 @@ type ListTaskFactsRow struct {
 	StartedHour   int16
 	CompletedDate pgtype.Date
 	Microseconds  int64
+	IsOld         bool
 }
 
 // The tasks as they are counted now.
@@ -832,6 +867,7 @@ func (q *Queries) ListTaskFacts(ctx context.Context, taskIds []pgtype.UUID) ([]L
 			&i.StartedHour,
 			&i.CompletedDate,
 			&i.Microseconds,
+			&i.IsOld,
 		); err != nil {
 			return nil, err
 		}
@@ -849,7 +885,9 @@ SELECT f.task_id, f.provider, f.model, f.workspace_id, f.runtime_id, f.agent_id,
     r.timezone,
     (f.created_at AT TIME ZONE r.timezone)::date AS local_date,
     coalesce(date_part('hour', f.created_at AT TIME ZONE r.timezone), 0)::smallint AS local_hour,
-    (f.created_at AT TIME ZONE 'UTC')::date AS utc_date
+    (f.created_at AT TIME ZONE 'UTC')::date AS utc_date,
+    coalesce((f.created_at AT TIME ZONE r.timezone)::date >= (SELECT daybook.closed_before()), false)::boolean AS local_open,
+    ((f.created_at AT TIME ZONE 'UTC')::date >= (SELECT daybook.closed_before()))::boolean AS utc_open
 FROM daybook.task_usage_fact f
 LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = f.runtime_id
 WHERE f.task_id = ANY($1::uuid[])
@@ -872,6 +910,8 @@ type ListUsageFactsRow struct {
 	LocalDate        pgtype.Date
 	LocalHour        int16
 	UtcDate          pgtype.Date
+	LocalOpen        bool
+	UtcOpen          bool
 }
 
 // The usage of the tasks as it is counted now. timezone is the zone of the local columns; null without a runtime.
@@ -901,6 +941,8 @@ func (q *Queries) ListUsageFacts(ctx context.Context, taskIds []pgtype.UUID) ([]
 			&i.LocalDate,
 			&i.LocalHour,
 			&i.UtcDate,
+			&i.LocalOpen,
+			&i.UtcOpen,
 		); err != nil {
 			return nil, err
 		}
@@ -1048,6 +1090,50 @@ type QuarantineTaskParams struct {
 func (q *Queries) QuarantineTask(ctx context.Context, arg QuarantineTaskParams) error {
 	_, err := q.db.Exec(ctx, quarantineTask, arg.TaskID, arg.Error)
 	return err
+}
+
+const refuseChanges = `-- name: RefuseChanges :exec
+UPDATE daybook.refused_change SET tasks = tasks + $1, last_task = $2::uuid, last_at = clock_timestamp()
+`
+
+type RefuseChangesParams struct {
+	Tasks    int64
+	LastTask pgtype.UUID
+}
+
+func (q *Queries) RefuseChanges(ctx context.Context, arg RefuseChangesParams) error {
+	_, err := q.db.Exec(ctx, refuseChanges, arg.Tasks, arg.LastTask)
+	return err
+}
+
+const requeueQuarantined = `-- name: RequeueQuarantined :many
+INSERT INTO daybook.task_usage_daily_dirty (shard, task_id)
+SELECT daybook.shard_of(q.task_id), q.task_id
+FROM daybook.task_usage_daily_quarantine q
+WHERE pg_current_xact_id() IS NOT NULL AND (cardinality($1::uuid[]) = 0 OR q.task_id = ANY($1::uuid[]))
+RETURNING task_id
+`
+
+// Of the given tasks, or of all if none is given. They leave the quarantine when they are counted. As in MarkTasks, the transaction id
+// comes before the numbers.
+func (q *Queries) RequeueQuarantined(ctx context.Context, taskIds []pgtype.UUID) ([]pgtype.UUID, error) {
+	rows, err := q.db.Query(ctx, requeueQuarantined, taskIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []pgtype.UUID
+	for rows.Next() {
+		var task_id pgtype.UUID
+		if err := rows.Scan(&task_id); err != nil {
+			return nil, err
+		}
+		items = append(items, task_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const tryLockRuntimes = `-- name: TryLockRuntimes :many

@@ -68,6 +68,8 @@ type DaybookCoverage struct {
 	BackfillListedAt   pgtype.Timestamptz
 	BackfillFinishedAt pgtype.Timestamptz
 	BackfillTasks      int64
+	// Buckets of earlier days, in whatever zone, do not change any more. It only grows, with all shards locked.
+	ClosedBefore pgtype.Date
 }
 
 // Changes that concern all tasks of an issue, of an agent, or all tasks. A worker turns them into dirty entries after they are committed.
@@ -76,6 +78,14 @@ type DaybookDirtyScope struct {
 	Kind       string
 	Key        pgtype.UUID
 	EnqueuedAt pgtype.Timestamptz
+}
+
+// How often a task changed that has usage from before kept_from, which is not counted again.
+type DaybookRefusedChange struct {
+	OneRow   bool
+	Tasks    int64
+	LastTask pgtype.UUID
+	LastAt   pgtype.Timestamptz
 }
 
 // Requests to rebuild the zone-dependent buckets of a runtime. Append-only; a rebuild deletes exactly the revisions that it saw before it read the zone.
@@ -219,6 +229,7 @@ type DaybookUsageContribution struct {
 	LocalHour        int16
 	CountsInAgent    bool
 	CountsInHour     bool
+	IsOpen           bool
 }
 
 // The last verification of each unit: a runtime, or with the nil UUID all that has no runtime, which is tasks without one and the rollups of workspaces.
@@ -234,6 +245,23 @@ type DaybookVerification struct {
 type DaybookWorkerHeartbeat struct {
 	WorkerID string
 	BeatAt   pgtype.Timestamptz
+}
+
+type DaybookWorkspaceContribution struct {
+	TaskID           pgtype.UUID
+	WorkspaceID      pgtype.UUID
+	ProjectID        pgtype.UUID
+	AgentID          pgtype.UUID
+	Provider         string
+	Model            string
+	InputTokens      int64
+	OutputTokens     int64
+	CacheReadTokens  int64
+	CacheWriteTokens int64
+	UtcDate          pgtype.Date
+	CountsInDay      bool
+	CountsInWindow   bool
+	IsOpen           bool
 }
 
 // Completed and failed tasks by the UTC day of completed_at, and the exact sum of completed_at - started_at.
@@ -263,6 +291,21 @@ type DaybookWorkspaceUsageDaily struct {
 	DayTaskCount int64
 	// Tasks whose latest usage of this model is in this bucket: exact when summed over any window that ends now.
 	WindowTaskCount int64
+}
+
+type DaybookZoneCheck struct {
+	OneRow bool
+	// Counts the changes of rules. A server process keeps the rules that it has read, so workers then make new connections.
+	Revision        int64
+	CheckedAt       pgtype.Timestamptz
+	ServerStartedAt pgtype.Timestamptz
+}
+
+// The zones in use, and what their rules were when they were last compared with the buckets.
+type DaybookZoneRule struct {
+	Timezone    string
+	Fingerprint string
+	NotedAt     pgtype.Timestamptz
 }
 
 type Issue struct {

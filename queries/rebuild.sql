@@ -12,8 +12,9 @@ SELECT set_config('idle_in_transaction_session_timeout', @idle_timeout::text, tr
     set_config('synchronous_commit', 'off', true);
 
 -- name: TryLockRebuild :one
--- One rebuild of a runtime at a time: a second one ends here rather than wait.
-SELECT pg_try_advisory_xact_lock(@lock_class::integer, pg_catalog.uuid_hash(@runtime_id::uuid));
+-- One rebuild of a runtime at a time: a second one ends here rather than wait. And none while days are being closed.
+SELECT (pg_try_advisory_xact_lock_shared(@prune_class::integer, 0)
+    AND pg_try_advisory_xact_lock(@lock_class::integer, pg_catalog.uuid_hash(@runtime_id::uuid)))::boolean AS locked;
 
 -- name: LockRuntime :exec
 -- Exclusive: waits for the drains that are at work on the runtime; later ones leave its entries for another pass.
@@ -39,14 +40,19 @@ DELETE FROM daybook.runtime_rollup WHERE runtime_id = @runtime_id;
 SELECT (EXISTS (SELECT FROM daybook.task_usage_fact f WHERE f.runtime_id = @runtime_id)
     OR EXISTS (SELECT FROM daybook.task_fact f WHERE f.runtime_id = @runtime_id))::boolean AS counted;
 
+-- Buckets of days that are closed stay.
+
 -- name: DeleteUsageDaily :exec
-DELETE FROM daybook.task_usage_daily WHERE runtime_id = @runtime_id;
+DELETE FROM daybook.task_usage_daily
+WHERE runtime_id = @runtime_id AND bucket_date >= (SELECT daybook.closed_before());
 
 -- name: DeleteUsageByAgent :exec
-DELETE FROM daybook.task_usage_daily_by_agent WHERE runtime_id = @runtime_id;
+DELETE FROM daybook.task_usage_daily_by_agent
+WHERE runtime_id = @runtime_id AND bucket_date >= (SELECT daybook.closed_before());
 
 -- name: DeleteUsageByHour :exec
-DELETE FROM daybook.task_usage_daily_by_hour WHERE runtime_id = @runtime_id;
+DELETE FROM daybook.task_usage_daily_by_hour
+WHERE runtime_id = @runtime_id AND bucket_date >= (SELECT daybook.closed_before());
 
 -- name: DeleteActivityByHour :exec
 DELETE FROM daybook.task_activity_by_hour WHERE runtime_id = @runtime_id;
@@ -57,7 +63,7 @@ WITH fact AS MATERIALIZED (
     SELECT c.runtime_id, c.local_date, c.local_hour, c.agent_id, c.provider, c.model,
         c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.counts_in_agent, c.counts_in_hour
     FROM daybook.usage_contribution c
-    WHERE c.runtime_id = @runtime_id
+    WHERE c.runtime_id = @runtime_id AND c.is_open
 ), daily AS (
     INSERT INTO daybook.task_usage_daily
     SELECT fact.runtime_id, fact.local_date, fact.provider, fact.model,

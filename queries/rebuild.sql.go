@@ -44,7 +44,8 @@ func (q *Queries) DeleteRuntimeRollup(ctx context.Context, runtimeID pgtype.UUID
 }
 
 const deleteUsageByAgent = `-- name: DeleteUsageByAgent :exec
-DELETE FROM daybook.task_usage_daily_by_agent WHERE runtime_id = $1
+DELETE FROM daybook.task_usage_daily_by_agent
+WHERE runtime_id = $1 AND bucket_date >= (SELECT daybook.closed_before())
 `
 
 func (q *Queries) DeleteUsageByAgent(ctx context.Context, runtimeID pgtype.UUID) error {
@@ -53,7 +54,8 @@ func (q *Queries) DeleteUsageByAgent(ctx context.Context, runtimeID pgtype.UUID)
 }
 
 const deleteUsageByHour = `-- name: DeleteUsageByHour :exec
-DELETE FROM daybook.task_usage_daily_by_hour WHERE runtime_id = $1
+DELETE FROM daybook.task_usage_daily_by_hour
+WHERE runtime_id = $1 AND bucket_date >= (SELECT daybook.closed_before())
 `
 
 func (q *Queries) DeleteUsageByHour(ctx context.Context, runtimeID pgtype.UUID) error {
@@ -62,9 +64,12 @@ func (q *Queries) DeleteUsageByHour(ctx context.Context, runtimeID pgtype.UUID) 
 }
 
 const deleteUsageDaily = `-- name: DeleteUsageDaily :exec
-DELETE FROM daybook.task_usage_daily WHERE runtime_id = $1
+
+DELETE FROM daybook.task_usage_daily
+WHERE runtime_id = $1 AND bucket_date >= (SELECT daybook.closed_before())
 `
 
+// Buckets of days that are closed stay.
 func (q *Queries) DeleteUsageDaily(ctx context.Context, runtimeID pgtype.UUID) error {
 	_, err := q.db.Exec(ctx, deleteUsageDaily, runtimeID)
 	return err
@@ -88,7 +93,7 @@ WITH fact AS MATERIALIZED (
     SELECT c.runtime_id, c.local_date, c.local_hour, c.agent_id, c.provider, c.model,
         c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.counts_in_agent, c.counts_in_hour
     FROM daybook.usage_contribution c
-    WHERE c.runtime_id = $1
+    WHERE c.runtime_id = $1 AND c.is_open
 ), daily AS (
     INSERT INTO daybook.task_usage_daily
     SELECT fact.runtime_id, fact.local_date, fact.provider, fact.model,
@@ -239,18 +244,20 @@ func (q *Queries) SetRuntimeZone(ctx context.Context, runtimeID pgtype.UUID) ([]
 }
 
 const tryLockRebuild = `-- name: TryLockRebuild :one
-SELECT pg_try_advisory_xact_lock($1::integer, pg_catalog.uuid_hash($2::uuid))
+SELECT (pg_try_advisory_xact_lock_shared($1::integer, 0)
+    AND pg_try_advisory_xact_lock($2::integer, pg_catalog.uuid_hash($3::uuid)))::boolean AS locked
 `
 
 type TryLockRebuildParams struct {
-	LockClass int32
-	RuntimeID pgtype.UUID
+	PruneClass int32
+	LockClass  int32
+	RuntimeID  pgtype.UUID
 }
 
-// One rebuild of a runtime at a time: a second one ends here rather than wait.
+// One rebuild of a runtime at a time: a second one ends here rather than wait. And none while days are being closed.
 func (q *Queries) TryLockRebuild(ctx context.Context, arg TryLockRebuildParams) (bool, error) {
-	row := q.db.QueryRow(ctx, tryLockRebuild, arg.LockClass, arg.RuntimeID)
-	var pg_try_advisory_xact_lock bool
-	err := row.Scan(&pg_try_advisory_xact_lock)
-	return pg_try_advisory_xact_lock, err
+	row := q.db.QueryRow(ctx, tryLockRebuild, arg.PruneClass, arg.LockClass, arg.RuntimeID)
+	var locked bool
+	err := row.Scan(&locked)
+	return locked, err
 }

@@ -29,8 +29,10 @@ GROUP BY runtime_id
 ORDER BY min(revision)
 LIMIT @max_runtimes;
 
--- name: HasDirtyScopes :one
-SELECT EXISTS (SELECT FROM daybook.dirty_scope) AS found, floor(extract(epoch FROM clock_timestamp()))::bigint AS tick;
+-- name: LookAround :one
+-- What a tick asks about besides the queue. zone_revision counts the changes of the rules of time zones.
+SELECT EXISTS (SELECT FROM daybook.dirty_scope) AS has_scopes, floor(extract(epoch FROM clock_timestamp()))::bigint AS tick,
+    coalesce((SELECT c.revision FROM daybook.zone_check c), 0)::bigint AS zone_revision;
 
 -- name: RequestOutdatedRebuilds :execrows
 -- Asks for a rebuild wherever buckets are not built for the host's zone and nobody has asked: a runtime that was made anew

@@ -71,22 +71,6 @@ func (q *Queries) DeleteOldHeartbeats(ctx context.Context) error {
 	return err
 }
 
-const hasDirtyScopes = `-- name: HasDirtyScopes :one
-SELECT EXISTS (SELECT FROM daybook.dirty_scope) AS found, floor(extract(epoch FROM clock_timestamp()))::bigint AS tick
-`
-
-type HasDirtyScopesRow struct {
-	Found bool
-	Tick  int64
-}
-
-func (q *Queries) HasDirtyScopes(ctx context.Context) (HasDirtyScopesRow, error) {
-	row := q.db.QueryRow(ctx, hasDirtyScopes)
-	var i HasDirtyScopesRow
-	err := row.Scan(&i.Found, &i.Tick)
-	return i, err
-}
-
 const listDirtyShards = `-- name: ListDirtyShards :many
 
 SELECT s.shard::smallint AS shard, waiting.entries, floor(extract(epoch FROM clock_timestamp()))::bigint AS tick
@@ -172,6 +156,25 @@ func (q *Queries) ListRequestedRebuilds(ctx context.Context, arg ListRequestedRe
 		return nil, err
 	}
 	return items, nil
+}
+
+const lookAround = `-- name: LookAround :one
+SELECT EXISTS (SELECT FROM daybook.dirty_scope) AS has_scopes, floor(extract(epoch FROM clock_timestamp()))::bigint AS tick,
+    coalesce((SELECT c.revision FROM daybook.zone_check c), 0)::bigint AS zone_revision
+`
+
+type LookAroundRow struct {
+	HasScopes    bool
+	Tick         int64
+	ZoneRevision int64
+}
+
+// What a tick asks about besides the queue. zone_revision counts the changes of the rules of time zones.
+func (q *Queries) LookAround(ctx context.Context) (LookAroundRow, error) {
+	row := q.db.QueryRow(ctx, lookAround)
+	var i LookAroundRow
+	err := row.Scan(&i.HasScopes, &i.Tick, &i.ZoneRevision)
+	return i, err
 }
 
 const markAllTasks = `-- name: MarkAllTasks :execrows

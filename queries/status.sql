@@ -9,9 +9,7 @@
 -- there is no entry: triggers are off, or were, or nobody has backfilled.
 SELECT coalesce(greatest(waiting.seconds, behind.seconds, 0), 0)::float8 AS seconds,
     coalesce(greatest(behind.seconds, 0), 0)::float8 AS replay_seconds, (behind.seconds IS NOT NULL)::boolean AS known,
-    coalesce((
-        SELECT daybook.attached() AND c.backfill_listed_at > c.attached_at AND c.backfill_finished_at IS NOT NULL
-        FROM daybook.coverage c), false)::boolean AS counted
+    daybook.counted()::boolean AS counted
 FROM (
     SELECT extract(epoch FROM clock_timestamp() - least(
         (SELECT min(first.enqueued_at)
@@ -36,7 +34,8 @@ SELECT (SELECT count(*) FROM (SELECT FROM daybook.task_usage_daily_dirty LIMIT @
     (SELECT count(DISTINCT runtime_id) FROM daybook.runtime_rebuild) AS rebuilds,
     coalesce((SELECT extract(epoch FROM clock_timestamp() - min(requested_at)) FROM daybook.runtime_rebuild), 0)::float8 AS oldest_rebuild_seconds,
     (SELECT count(*) FROM daybook.task_usage_daily_quarantine) AS quarantined,
-    (SELECT count(*) FROM daybook.runtime_rollup WHERE timezone <> host_timezone) AS rejected_zones;
+    (SELECT count(*) FROM daybook.runtime_rollup WHERE timezone <> host_timezone) AS rejected_zones,
+    coalesce((SELECT c.tasks FROM daybook.refused_change c), 0)::bigint AS refused_changes;
 
 -- name: GetVerified :one
 -- runtimes: how many have been verified. complete: everything that is counted has been; then oldest_seconds is the age of the

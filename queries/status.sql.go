@@ -12,9 +12,7 @@ import (
 const getLag = `-- name: GetLag :one
 SELECT coalesce(greatest(waiting.seconds, behind.seconds, 0), 0)::float8 AS seconds,
     coalesce(greatest(behind.seconds, 0), 0)::float8 AS replay_seconds, (behind.seconds IS NOT NULL)::boolean AS known,
-    coalesce((
-        SELECT daybook.attached() AND c.backfill_listed_at > c.attached_at AND c.backfill_finished_at IS NOT NULL
-        FROM daybook.coverage c), false)::boolean AS counted
+    daybook.counted()::boolean AS counted
 FROM (
     SELECT extract(epoch FROM clock_timestamp() - least(
         (SELECT min(first.enqueued_at)
@@ -67,7 +65,8 @@ SELECT (SELECT count(*) FROM (SELECT FROM daybook.task_usage_daily_dirty LIMIT $
     (SELECT count(DISTINCT runtime_id) FROM daybook.runtime_rebuild) AS rebuilds,
     coalesce((SELECT extract(epoch FROM clock_timestamp() - min(requested_at)) FROM daybook.runtime_rebuild), 0)::float8 AS oldest_rebuild_seconds,
     (SELECT count(*) FROM daybook.task_usage_daily_quarantine) AS quarantined,
-    (SELECT count(*) FROM daybook.runtime_rollup WHERE timezone <> host_timezone) AS rejected_zones
+    (SELECT count(*) FROM daybook.runtime_rollup WHERE timezone <> host_timezone) AS rejected_zones,
+    coalesce((SELECT c.tasks FROM daybook.refused_change c), 0)::bigint AS refused_changes
 `
 
 type GetStatusRow struct {
@@ -76,6 +75,7 @@ type GetStatusRow struct {
 	OldestRebuildSeconds float64
 	Quarantined          int64
 	RejectedZones        int64
+	RefusedChanges       int64
 }
 
 func (q *Queries) GetStatus(ctx context.Context, maxCount int32) (GetStatusRow, error) {
@@ -87,6 +87,7 @@ func (q *Queries) GetStatus(ctx context.Context, maxCount int32) (GetStatusRow, 
 		&i.OldestRebuildSeconds,
 		&i.Quarantined,
 		&i.RejectedZones,
+		&i.RefusedChanges,
 	)
 	return i, err
 }

@@ -124,12 +124,14 @@ WITH waiting AS MATERIALIZED (
             u.created_at
         FROM task t
         JOIN public.task_usage u ON u.task_id = t.task_id
+        WHERE u.created_at >= (SELECT daybook.kept_from())
     ) s
     FULL JOIN (
         SELECT f.task_id, f.provider, f.model, f.workspace_id, f.runtime_id, f.agent_id, f.project_id,
             f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens, f.created_at
         FROM daybook.task_usage_fact f
-        WHERE f.runtime_id = ANY(@runtime_ids::uuid[]) OR (@without_runtime::boolean AND f.runtime_id IS NULL)
+        WHERE (f.runtime_id = ANY(@runtime_ids::uuid[]) OR (@without_runtime::boolean AND f.runtime_id IS NULL))
+          AND f.created_at >= (SELECT daybook.kept_from())
     ) f ON f.task_id = s.task_id AND f.provider = s.provider AND f.model = s.model
     WHERE s.task_id IS NULL OR f.task_id IS NULL
        OR s.input_tokens <> f.input_tokens OR s.output_tokens <> f.output_tokens
@@ -167,7 +169,7 @@ WITH usage AS MATERIALIZED (
     SELECT c.runtime_id, c.local_date, c.local_hour, c.agent_id, c.provider, c.model,
         c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.counts_in_agent, c.counts_in_hour
     FROM daybook.usage_contribution c
-    WHERE c.runtime_id = ANY(@runtime_ids::uuid[])
+    WHERE c.runtime_id = ANY(@runtime_ids::uuid[]) AND c.is_open
 ), daily AS (
     SELECT coalesce(e.runtime_id, b.runtime_id) AS runtime_id, to_jsonb(e) AS expected, to_jsonb(b) AS found
     FROM (
@@ -177,7 +179,10 @@ WITH usage AS MATERIALIZED (
         FROM usage u
         GROUP BY u.runtime_id, u.local_date, u.provider, u.model
     ) e
-    FULL JOIN (SELECT x.* FROM daybook.task_usage_daily x WHERE x.runtime_id = ANY(@runtime_ids::uuid[])) b
+    FULL JOIN (
+        SELECT x.* FROM daybook.task_usage_daily x
+        WHERE x.runtime_id = ANY(@runtime_ids::uuid[]) AND x.bucket_date >= (SELECT daybook.closed_before())
+    ) b
         ON b.runtime_id = e.runtime_id AND b.bucket_date = e.bucket_date AND b.provider = e.provider AND b.model = e.model
     WHERE (e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cache_write_tokens, e.event_count)
         IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count)
@@ -191,7 +196,10 @@ WITH usage AS MATERIALIZED (
         FROM usage u
         GROUP BY u.runtime_id, u.local_date, u.agent_id, u.provider, u.model
     ) e
-    FULL JOIN (SELECT x.* FROM daybook.task_usage_daily_by_agent x WHERE x.runtime_id = ANY(@runtime_ids::uuid[])) b
+    FULL JOIN (
+        SELECT x.* FROM daybook.task_usage_daily_by_agent x
+        WHERE x.runtime_id = ANY(@runtime_ids::uuid[]) AND x.bucket_date >= (SELECT daybook.closed_before())
+    ) b
         ON b.runtime_id = e.runtime_id AND b.bucket_date = e.bucket_date AND b.agent_id = e.agent_id AND b.provider = e.provider AND b.model = e.model
     WHERE (e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cache_write_tokens, e.event_count, e.task_count)
         IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count, b.task_count)
@@ -205,7 +213,10 @@ WITH usage AS MATERIALIZED (
         FROM usage u
         GROUP BY u.runtime_id, u.local_date, u.local_hour, u.provider, u.model
     ) e
-    FULL JOIN (SELECT x.* FROM daybook.task_usage_daily_by_hour x WHERE x.runtime_id = ANY(@runtime_ids::uuid[])) b
+    FULL JOIN (
+        SELECT x.* FROM daybook.task_usage_daily_by_hour x
+        WHERE x.runtime_id = ANY(@runtime_ids::uuid[]) AND x.bucket_date >= (SELECT daybook.closed_before())
+    ) b
         ON b.runtime_id = e.runtime_id AND b.bucket_date = e.bucket_date AND b.hour = e.hour AND b.provider = e.provider AND b.model = e.model
     WHERE (e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cache_write_tokens, e.event_count, e.task_count)
         IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count, b.task_count)
@@ -239,14 +250,10 @@ ORDER BY pair.n, pair.runtime_id;
 -- name: CompareWorkspaceBuckets :many
 -- The rollups of workspaces, of one or of all, and the facts that make them.
 WITH usage AS MATERIALIZED (
-    SELECT f.task_id, f.workspace_id, (f.created_at AT TIME ZONE 'UTC')::date AS bucket_date, f.project_id, f.agent_id, f.provider, f.model,
-        f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens,
-        row_number() OVER (PARTITION BY f.task_id, f.model COLLATE "C", (f.created_at AT TIME ZONE 'UTC')::date
-            ORDER BY f.created_at DESC, f.provider COLLATE "C") = 1 AS counts_in_day,
-        row_number() OVER (PARTITION BY f.task_id, f.model COLLATE "C"
-            ORDER BY f.created_at DESC, f.provider COLLATE "C") = 1 AS counts_in_window
-    FROM daybook.task_usage_fact f
-    WHERE f.workspace_id IS NOT NULL AND (sqlc.narg(workspace_id)::uuid IS NULL OR f.workspace_id = sqlc.narg(workspace_id))
+    SELECT c.workspace_id, c.utc_date AS bucket_date, c.project_id, c.agent_id, c.provider, c.model,
+        c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.counts_in_day, c.counts_in_window
+    FROM daybook.workspace_contribution c
+    WHERE c.is_open AND c.workspace_id IS NOT NULL AND (sqlc.narg(workspace_id)::uuid IS NULL OR c.workspace_id = sqlc.narg(workspace_id))
 ), daily AS (
     SELECT coalesce(e.workspace_id, b.workspace_id) AS workspace_id, to_jsonb(e) AS expected, to_jsonb(b) AS found
     FROM (
@@ -259,7 +266,8 @@ WITH usage AS MATERIALIZED (
     ) e
     FULL JOIN (
         SELECT x.* FROM daybook.workspace_usage_daily x
-        WHERE sqlc.narg(workspace_id)::uuid IS NULL OR x.workspace_id = sqlc.narg(workspace_id)
+        WHERE (sqlc.narg(workspace_id)::uuid IS NULL OR x.workspace_id = sqlc.narg(workspace_id))
+          AND x.bucket_date >= (SELECT daybook.closed_before())
     ) b ON b.workspace_id = e.workspace_id AND b.bucket_date = e.bucket_date AND b.agent_id = e.agent_id AND b.provider = e.provider
         AND b.model = e.model AND coalesce(b.project_id, b.workspace_id) = coalesce(e.project_id, e.workspace_id)
     WHERE (e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cache_write_tokens, e.event_count, e.day_task_count, e.window_task_count)
@@ -328,27 +336,20 @@ DELETE FROM daybook.verification v WHERE NOT EXISTS (SELECT FROM (SELECT unnest(
 -- facts does for all of them.
 
 -- name: DeleteWorkspaceUsage :exec
-DELETE FROM daybook.workspace_usage_daily WHERE workspace_id = ANY(@workspace_ids::uuid[]);
+DELETE FROM daybook.workspace_usage_daily
+WHERE workspace_id = ANY(@workspace_ids::uuid[]) AND bucket_date >= (SELECT daybook.closed_before());
 
 -- name: DeleteWorkspaceRunTime :exec
 DELETE FROM daybook.workspace_run_time_daily WHERE workspace_id = ANY(@workspace_ids::uuid[]);
 
 -- name: InsertWorkspaceUsage :exec
 INSERT INTO daybook.workspace_usage_daily
-SELECT u.workspace_id, u.bucket_date, u.project_id, u.agent_id, u.provider, u.model,
+SELECT u.workspace_id, u.utc_date, u.project_id, u.agent_id, u.provider, u.model,
     sum(u.input_tokens)::bigint, sum(u.output_tokens)::bigint, sum(u.cache_read_tokens)::bigint, sum(u.cache_write_tokens)::bigint,
     count(*), count(*) FILTER (WHERE u.counts_in_day), count(*) FILTER (WHERE u.counts_in_window)
-FROM (
-    SELECT f.workspace_id, (f.created_at AT TIME ZONE 'UTC')::date AS bucket_date, f.project_id, f.agent_id, f.provider, f.model,
-        f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens,
-        row_number() OVER (PARTITION BY f.task_id, f.model COLLATE "C", (f.created_at AT TIME ZONE 'UTC')::date
-            ORDER BY f.created_at DESC, f.provider COLLATE "C") = 1 AS counts_in_day,
-        row_number() OVER (PARTITION BY f.task_id, f.model COLLATE "C"
-            ORDER BY f.created_at DESC, f.provider COLLATE "C") = 1 AS counts_in_window
-    FROM daybook.task_usage_fact f
-    WHERE f.workspace_id = ANY(@workspace_ids::uuid[])
-) u
-GROUP BY u.workspace_id, u.bucket_date, u.project_id, u.agent_id, u.provider, u.model;
+FROM daybook.workspace_contribution u
+WHERE u.workspace_id = ANY(@workspace_ids::uuid[]) AND u.is_open
+GROUP BY u.workspace_id, u.utc_date, u.project_id, u.agent_id, u.provider, u.model;
 
 -- name: InsertWorkspaceRunTime :exec
 INSERT INTO daybook.workspace_run_time_daily

@@ -134,7 +134,7 @@ func (d *delta) addUsage(f *usageFact, r represents, sign int64) error {
 		c.tasks, c.windowTasks = sign*count(tasks), sign*count(windowTasks)
 		return c
 	}
-	if f.runtime.Valid {
+	if f.runtime.Valid && f.localOpen {
 		key := dailyKey{runtime: f.runtime, date: f.localDate, provider: f.provider, model: f.model}
 		if err := addTo(d.daily, key, base); err != nil {
 			return err
@@ -146,7 +146,7 @@ func (d *delta) addUsage(f *usageFact, r represents, sign int64) error {
 			return err
 		}
 	}
-	if !f.workspace.Valid {
+	if !f.workspace.Valid || !f.utcOpen {
 		return nil
 	}
 	return addTo(d.workspace, workspaceKey{

@@ -41,6 +41,9 @@ type DrainResult struct {
 	RejectedZones []RejectedZone
 	// BelowZero says whose buckets fell below zero.
 	BelowZero BelowZero
+	// Refused lists tasks that changed though they have usage from before the days that are open: see Prune. That usage stays as it was
+	// counted.
+	Refused []pgtype.UUID
 }
 
 func (r *DrainResult) add(other DrainResult) {
@@ -50,6 +53,7 @@ func (r *DrainResult) add(other DrainResult) {
 	r.Deferred += other.Deferred
 	r.Quarantined = append(r.Quarantined, other.Quarantined...)
 	r.RejectedZones = append(r.RejectedZones, other.RejectedZones...)
+	r.Refused = append(r.Refused, other.Refused...)
 	r.BelowZero.Runtimes = append(r.BelowZero.Runtimes, other.BelowZero.Runtimes...)
 	r.BelowZero.Workspaces = append(r.BelowZero.Workspaces, other.BelowZero.Workspaces...)
 }
@@ -244,6 +248,13 @@ func (p drainPass) count(ctx context.Context, q *queries.Queries, entries []quer
 			result.Deferred++
 		}
 	}
+	if n := len(applied.refused); n > 0 {
+		result.Refused = applied.refused
+		err := q.RefuseChanges(ctx, queries.RefuseChangesParams{Tasks: int64(n), LastTask: applied.refused[n-1]})
+		if err != nil {
+			return result, false, fmt.Errorf("note refused changes: %w", err)
+		}
+	}
 	if _, err := q.DeleteDirtyEntries(ctx, counted); err != nil {
 		return result, false, fmt.Errorf("delete dirty entries: %w", err)
 	}
@@ -258,6 +269,7 @@ type applyResult struct {
 	notReached    []pgtype.UUID // the transaction holds as many runtimes as it may
 	rejectedZones []RejectedZone
 	belowZero     BelowZero
+	refused       []pgtype.UUID // applied but for their usage of closed days
 }
 
 // apply makes facts and buckets count the tasks as the source has them now. The caller holds the shard of every task.
@@ -297,6 +309,12 @@ func apply(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (applyR
 	}
 	if err := result.belowZero.askForRepair(ctx, q); err != nil {
 		return result, err
+	}
+	isApplied := setOf(result.applied)
+	for _, task := range l.refused {
+		if isApplied[task] {
+			result.refused = append(result.refused, task)
+		}
 	}
 	if err := q.ForgiveTasks(ctx, result.applied); err != nil {
 		return result, fmt.Errorf("forgive tasks: %w", err)

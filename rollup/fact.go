@@ -24,6 +24,7 @@ type usageFact struct {
 	localDate                            pgtype.Date // in the zone of the runtime's buckets; null without a runtime
 	localHour                            int16
 	utcDate                              pgtype.Date
+	localOpen, utcOpen                   bool // whether the buckets of these days may still change
 }
 
 // taskFact is a task that was started.
@@ -46,6 +47,8 @@ type taskState struct {
 // ledger holds the state of some tasks as they are counted (before) and as the source has them (after).
 type ledger struct {
 	before, after map[pgtype.UUID]*taskState
+	// refused are the tasks that changed though they have usage, or had it, from before the days that are open. It is not counted again.
+	refused []pgtype.UUID
 	// zones holds the zone that the local columns of each runtime were computed in: empty if the runtime has none yet, or
 	// a rebuild changed it between two reads.
 	zones map[pgtype.UUID]string
@@ -71,8 +74,10 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 			provider:   r.Provider, model: r.Model,
 			input: r.InputTokens, output: r.OutputTokens, cacheRead: r.CacheReadTokens, cacheWrite: r.CacheWriteTokens,
 			created: r.CreatedAt, localDate: r.LocalDate, localHour: r.LocalHour, utcDate: r.UtcDate,
+			localOpen: r.LocalOpen, utcOpen: r.UtcOpen,
 		})
 	}
+	old := make(map[pgtype.UUID]bool) // tasks from before the days that are open
 	started, err := q.ListTaskFacts(ctx, tasks)
 	if err != nil {
 		return nil, fmt.Errorf("list task facts: %w", err)
@@ -80,6 +85,9 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 	for i := range started {
 		r := &started[i]
 		l.noteZone(r.RuntimeID, r.Timezone)
+		if r.IsOld {
+			old[r.TaskID] = true
+		}
 		stateOf(l.before, r.TaskID).started = taskFact{
 			dimensions: dimensions{r.WorkspaceID, r.RuntimeID, r.AgentID, r.ProjectID},
 			started:    r.StartedAt, startedHour: r.StartedHour,
@@ -107,16 +115,32 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 				completed: r.CompletedAt, completedDate: r.CompletedDate, microseconds: r.Microseconds, failed: r.Failed,
 			}
 		}
-		if r.HasUsage {
+		switch {
+		case r.IsOld:
+			l.refuse(r.TaskID)
+		case r.HasUsage:
 			state.usage = append(state.usage, usageFact{
 				dimensions: dims,
 				provider:   r.Provider.String, model: r.Model.String,
 				input: r.InputTokens, output: r.OutputTokens, cacheRead: r.CacheReadTokens, cacheWrite: r.CacheWriteTokens,
 				created: r.CreatedAt, localDate: r.LocalDate, localHour: r.LocalHour, utcDate: r.UtcDate,
+				localOpen: r.LocalOpen, utcOpen: r.UtcOpen,
 			})
 		}
 	}
+	for task := range old {
+		if l.after[task] == nil {
+			l.refuse(task)
+		}
+	}
 	return l, nil
+}
+
+// refuse notes a task once; the rows of a task need not come together.
+func (l *ledger) refuse(task pgtype.UUID) {
+	if !slices.Contains(l.refused, task) {
+		l.refused = append(l.refused, task)
+	}
 }
 
 func (l *ledger) noteZone(runtime pgtype.UUID, zone pgtype.Text) {

@@ -55,7 +55,9 @@ func rebuild(ctx context.Context, q *queries.Queries, runtime pgtype.UUID) (Rebu
 	if err != nil {
 		return RebuildResult{}, fmt.Errorf("prepare: %w", err)
 	}
-	locked, err := q.TryLockRebuild(ctx, queries.TryLockRebuildParams{LockClass: lockClassRebuild, RuntimeID: runtime})
+	locked, err := q.TryLockRebuild(ctx, queries.TryLockRebuildParams{
+		PruneClass: lockClassPrune, LockClass: lockClassRebuild, RuntimeID: runtime,
+	})
 	if err != nil || !locked {
 		return RebuildResult{Busy: true}, err
 	}

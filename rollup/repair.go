@@ -13,8 +13,8 @@ import (
 	"daybook/queries"
 )
 
-// repairRounds bounds how often a repair goes round. What one round mends shows what the next must: a fact, then the buckets that were
-// right for the wrong fact.
+// repairRounds bounds how often a repair goes round after the lists of differences are whole. What one round mends shows what the next must:
+// a fact, then the buckets that were right for the wrong fact.
 const repairRounds = 10
 
 // RepairResult says what a repair did.
@@ -55,7 +55,7 @@ func VerifyAndRepair(ctx context.Context, db DB, v Verification) (RepairResult, 
 			},
 		})
 		result.Left = found
-		if err != nil || len(found.Differences) == 0 || round == repairRounds {
+		if err != nil || len(found.Differences) == 0 || (round >= repairRounds && !found.cut()) {
 			return result, err
 		}
 		if err := work.do(ctx, db, &result); err != nil {

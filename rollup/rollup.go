@@ -1,5 +1,5 @@
-// Package rollup keeps the ledger and the buckets: it drains dirty entries, rebuilds runtimes, backfills, and sets
-// aside tasks that cannot be applied. It holds all arithmetic and all meaning of time zones, most of it as SQL.
+// Package rollup keeps the ledger and the buckets: it drains dirty entries, rebuilds runtimes, backfills, verifies, repairs, closes old
+// days, and sets aside tasks that cannot be applied. It holds all arithmetic and all meaning of time zones, most of it as SQL.
 //
 // The invariant: whenever a transaction commits, every bucket equals the sum of what the facts contribute to it, in
 // the zone that runtime_rollup holds; and once no dirty entry is left, the facts equal the source. Facts and buckets are
@@ -48,6 +48,8 @@ const (
 	lockClassRebuild  int32 = 0x6461_7903
 	lockClassBackfill int32 = 0x6461_7904
 	lockClassVerify   int32 = 0x6461_7905
+	lockClassPrune    int32 = 0x6461_7906
+	lockClassZones    int32 = 0x6461_7907
 )
 
 // idleTimeout is how long a transaction of ours may stand still before Postgres ends it and frees its locks. A worker

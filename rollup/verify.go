@@ -73,6 +73,16 @@ type VerifyResult struct {
 	Quarantined, Waiting int64
 }
 
+// cut tells whether there may be more differences than were listed.
+func (r VerifyResult) cut() bool {
+	for _, n := range r.Differences {
+		if n >= maxDifferences {
+			return true
+		}
+	}
+	return false
+}
+
 // Verify compares the facts with the source, and every rollup with its facts, and writes nothing but what it found, for metrics. The
 // runtimes are taken some at a time, each time in one snapshot, while the host writes and workers drain: what waits in the queue is
 // not a difference, nor is a task in quarantine. It returns ErrAllDirty when there is no telling.
@@ -160,50 +170,47 @@ func (v Verification) units(ctx context.Context, db DB) (runtimes, workspaces []
 	return runtimes, workspaces, err
 }
 
-// take locks a unit, if it is one of a sample, and returns false if another worker verifies it.
-func (v Verification) take(ctx context.Context, q *queries.Queries, unit pgtype.UUID) (bool, error) {
-	if !v.sample {
-		return true, nil
+// compare compares facts with the source and then buckets with facts, and tells of each difference. The two have a snapshot each: they do not
+// depend on each other, and only the first keeps the host from locking its tables. It returns false if the units are one of a sample and
+// another worker verifies them.
+func (v Verification) compare(ctx context.Context, db DB, unit pgtype.UUID, tell func(Difference), facts, buckets comparison) (bool, error) {
+	var found []Difference
+	for _, part := range []struct {
+		do     comparison
+		source bool
+	}{{facts, true}, {buckets, false}} {
+		free := true
+		err := inSnapshot(ctx, db, part.source, func(q *queries.Queries) (err error) {
+			if v.sample {
+				free, err = q.TryLockVerify(ctx, queries.TryLockVerifyParams{LockClass: lockClassVerify, Unit: unit})
+				if err != nil || !free {
+					return err
+				}
+			}
+			differences, err := part.do(ctx, q)
+			found = append(found, differences...)
+			return err
+		})
+		if err != nil || !free {
+			return false, err
+		}
 	}
-	return q.TryLockVerify(ctx, queries.TryLockVerifyParams{LockClass: lockClassVerify, Unit: unit})
+	for _, d := range found {
+		tell(d)
+	}
+	return true, nil
 }
 
-// verifyRuntimes compares the facts and the buckets of runtimes, and notes the result of each. The two have a snapshot each: they do not
-// depend on each other, and only the first keeps the host from locking its tables.
+// comparison returns what differs in one snapshot.
+type comparison func(context.Context, *queries.Queries) ([]Difference, error)
+
+// verifyRuntimes compares the facts and the buckets of runtimes, and notes the result of each.
 func (v Verification) verifyRuntimes(ctx context.Context, db DB, runtimes []pgtype.UUID, tell func(Difference)) error {
-	var found []Difference
-	free := false
-	err := inSnapshot(ctx, db, true, func(q *queries.Queries) (err error) {
-		if free, err = v.take(ctx, q, runtimes[0]); !free || err != nil {
-			return err
-		}
-		found, err = compareFacts(ctx, q, runtimes, false)
-		return err
-	})
-	if err != nil || !free {
-		return err
-	}
-	err = inSnapshot(ctx, db, false, func(q *queries.Queries) (err error) {
-		if free, err = v.take(ctx, q, runtimes[0]); !free || err != nil {
-			return err
-		}
-		buckets, err := q.CompareRuntimeBuckets(ctx, queries.CompareRuntimeBucketsParams{RuntimeIds: runtimes, MaxDifferences: maxDifferences})
-		for _, b := range buckets {
-			found = append(found, Difference{Rollup: b.Rollup, RuntimeID: b.RuntimeID, Expected: b.Expected, Found: b.Found})
-		}
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("compare buckets: %w", err)
-	}
-	if !free {
-		return nil
-	}
 	byRuntime := make(map[pgtype.UUID]map[string]int, len(runtimes))
 	for _, runtime := range runtimes {
 		byRuntime[runtime] = make(map[string]int)
 	}
-	for _, d := range found {
+	count := func(d Difference) {
 		tell(d)
 		for _, runtime := range d.runtimes() {
 			if counts := byRuntime[runtime]; counts != nil {
@@ -211,46 +218,51 @@ func (v Verification) verifyRuntimes(ctx context.Context, db DB, runtimes []pgty
 			}
 		}
 	}
+	done, err := v.compare(ctx, db, runtimes[0], count,
+		func(ctx context.Context, q *queries.Queries) ([]Difference, error) {
+			return compareFacts(ctx, q, runtimes, false)
+		},
+		func(ctx context.Context, q *queries.Queries) ([]Difference, error) {
+			rows, err := q.CompareRuntimeBuckets(ctx, queries.CompareRuntimeBucketsParams{RuntimeIds: runtimes, MaxDifferences: maxDifferences})
+			if err != nil {
+				return nil, fmt.Errorf("compare buckets: %w", err)
+			}
+			found := make([]Difference, len(rows))
+			for i, r := range rows {
+				found[i] = Difference{Rollup: r.Rollup, RuntimeID: r.RuntimeID, Expected: r.Expected, Found: r.Found}
+			}
+			return found, nil
+		})
+	if err != nil || !done {
+		return err
+	}
 	return noteVerified(ctx, db, runtimes, byRuntime)
 }
 
 // verifyRest compares the facts of tasks without a runtime, and the rollups of a workspace or, if it is null, of all workspaces.
 func (v Verification) verifyRest(ctx context.Context, db DB, workspace pgtype.UUID, tell func(Difference)) error {
-	var found []Difference
-	free := false
-	err := inSnapshot(ctx, db, true, func(q *queries.Queries) (err error) {
-		if free, err = v.take(ctx, q, noRuntime); !free || err != nil {
-			return err
-		}
-		found, err = compareFacts(ctx, q, nil, true)
-		return err
-	})
-	if err != nil || !free {
-		return err
-	}
-	err = inSnapshot(ctx, db, false, func(q *queries.Queries) (err error) {
-		if free, err = v.take(ctx, q, noRuntime); !free || err != nil {
-			return err
-		}
-		buckets, err := q.CompareWorkspaceBuckets(ctx, queries.CompareWorkspaceBucketsParams{WorkspaceID: workspace, MaxDifferences: maxDifferences})
-		for _, b := range buckets {
-			found = append(found, Difference{Rollup: b.Rollup, WorkspaceID: b.WorkspaceID, Expected: b.Expected, Found: b.Found})
-		}
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("compare buckets of workspaces: %w", err)
-	}
-	if !free {
-		return nil
-	}
 	counts := make(map[string]int)
-	for _, d := range found {
+	count := func(d Difference) {
 		tell(d)
 		counts[d.Rollup]++
 	}
-	if workspace.Valid {
-		return nil // One workspace does not tell how all of them are.
+	done, err := v.compare(ctx, db, noRuntime, count,
+		func(ctx context.Context, q *queries.Queries) ([]Difference, error) {
+			return compareFacts(ctx, q, nil, true)
+		},
+		func(ctx context.Context, q *queries.Queries) ([]Difference, error) {
+			rows, err := q.CompareWorkspaceBuckets(ctx, queries.CompareWorkspaceBucketsParams{WorkspaceID: workspace, MaxDifferences: maxDifferences})
+			if err != nil {
+				return nil, fmt.Errorf("compare buckets of workspaces: %w", err)
+			}
+			found := make([]Difference, len(rows))
+			for i, r := range rows {
+				found[i] = Difference{Rollup: r.Rollup, WorkspaceID: r.WorkspaceID, Expected: r.Expected, Found: r.Found}
+			}
+			return found, nil
+		})
+	if err != nil || !done || workspace.Valid {
+		return err // One workspace does not tell how all of them are.
 	}
 	return noteVerified(ctx, db, []pgtype.UUID{noRuntime}, map[pgtype.UUID]map[string]int{noRuntime: counts})
 }

@@ -13,6 +13,7 @@ import (
 
 	"daybook/internal/demo"
 	"daybook/internal/testdb"
+	"daybook/rollup"
 )
 
 // command runs the worker in this process and returns its exit code and what it printed.
@@ -69,6 +70,15 @@ func TestInstallationFromNothing(t *testing.T) {
 		{[]string{"rebuild"}, 1, "name the runtimes to rebuild"},
 		{[]string{"rebuild", "x"}, 1, `"x" is not a runtime id`},
 		{[]string{"rebuild", "00000000-0000-0000-0000-000000000000"}, 1, "there is no runtime"},
+		{[]string{"requeue"}, 1, "name the tasks to try again, or --all"},
+		{[]string{"requeue", "x"}, 1, `"x" is not a task id`},
+		{[]string{"requeue", "00000000-0000-0000-0000-000000000000"}, 1, "is not in quarantine; worker status lists those that are"},
+		{[]string{"requeue", "--all"}, 0, "put 0 tasks back into the queue"},
+		{[]string{"prune"}, 2, "--before"},
+		{[]string{"prune", "--before", "yesterday"}, 1, `"yesterday" is not a date: give one such as 2025-01-31`},
+		{[]string{"prune", "--before", "2999-01-01"}, 1, "these days are still served; the latest that may be closed are those before 20"},
+		{[]string{"prune", "--before", "2020-01-01"}, 0, "days before 2020-01-01 are closed; 0 facts removed"},
+		{[]string{"status"}, 0, "those before 2020-01-01; 0 changes refused"},
 		{[]string{"detach"}, 0, "Triggers are off"},
 		{[]string{"status"}, 0, "OFF"},
 		{[]string{"backfill"}, 1, "run: worker attach"},
@@ -167,4 +177,53 @@ func TestBackfillStops(t *testing.T) {
 	if code := run(ctx, []string{"--database-url", pool.Config().ConnString(), "backfill"}, os.Stdout, &errs); code != 130 {
 		t.Errorf("code %d, want 130: %s", code, errs.String())
 	}
+}
+
+// A task in quarantine is listed with the reason, and leaves the quarantine when it is put right and tried again.
+func TestQuarantineIsListedAndRequeued(t *testing.T) {
+	t.Parallel()
+	pool := testdb.New(t)
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := pool.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(`
+		INSERT INTO public.workspace (slug) VALUES ('acme');
+		INSERT INTO public.agent_runtime (workspace_id, name, provider) SELECT id, 'r', 'p' FROM public.workspace;
+		INSERT INTO public.agent (workspace_id, runtime_id) SELECT workspace_id, id FROM public.agent_runtime;
+		INSERT INTO public.agent_task_queue (id, agent_id, runtime_id) SELECT ('00000000-0000-0000-0000-00000000000' || n)::uuid, id, runtime_id FROM public.agent, generate_series(1, 2) n;
+		INSERT INTO public.task_usage (task_id, provider, model, input_tokens) SELECT id, 'p', 'm', 9223372036854775807 FROM public.agent_task_queue;`)
+	drain := func() {
+		t.Helper()
+		for shard := range int16(16) { // One after the other, so that the order is known.
+			if _, err := rollup.Drain(t.Context(), pool, []int16{shard}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	require := func(want string, args ...string) {
+		t.Helper()
+		code, stdout, stderr := command(t, pool, args...)
+		if code != 0 || !strings.Contains(strings.Join(strings.Fields(stdout), " "), want) {
+			t.Fatalf("worker %s: code %d, want %q\nstdout: %s\nstderr: %s", strings.Join(args, " "), code, want, stdout, stderr)
+		}
+	}
+	drain()
+	var task string
+	if err := pool.QueryRow(t.Context(), `SELECT task_id::text FROM daybook.task_usage_daily_quarantine`).Scan(&task); err != nil {
+		t.Fatal(err)
+	}
+	require(task, "status")
+	require("out of range", "status")
+	require("put 1 tasks back into the queue", "requeue", task)
+	drain()
+	require("quarantined tasks 1", "status")
+	exec(`UPDATE public.task_usage SET input_tokens = 1; TRUNCATE daybook.task_usage_daily_dirty`)
+	require("put 1 tasks back into the queue", "requeue", "--all")
+	exec(`INSERT INTO daybook.task_usage_daily_dirty (shard, task_id) SELECT daybook.shard_of(id), id FROM public.agent_task_queue`)
+	drain()
+	require("quarantined tasks 0", "status")
+	testdb.RequireExact(t, pool)
 }

@@ -34,6 +34,8 @@ type cli struct {
 	Backfill backfillCmd `cmd:"" help:"Count everything that the host already has. Stop it and start it as you like."`
 	Rebuild  rebuildCmd  `cmd:"" help:"Ask for a rebuild of runtimes; running workers do it."`
 	Verify   verifyCmd   `cmd:"" help:"Compare the rollups with the source; exit with 1 if they differ, with 2 if there is no telling."`
+	Requeue  requeueCmd  `cmd:"" help:"Try tasks in quarantine again; running workers do it."`
+	Prune    pruneCmd    `cmd:"" help:"Close old days: remove the facts of their usage and keep their buckets as they are, for ever."`
 	Status   statusCmd   `cmd:"" help:"Show lag, queue, rebuilds and coverage."`
 }
 

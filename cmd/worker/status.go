@@ -5,12 +5,19 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgtype"
+
 	"daybook/migrations"
 	"daybook/queries"
 )
 
 // maxCounted bounds how long status looks at a queue that has grown large.
 const maxCounted = 1_000_000
+
+// maxListed bounds the tasks in quarantine that are listed.
+const maxListed = 20
+
+const timeLayout = "2006-01-02 15:04:05 UTC"
 
 type statusCmd struct{}
 
@@ -40,6 +47,10 @@ func (statusCmd) Run(e *env) error {
 	if err != nil {
 		return fmt.Errorf("list drift: %w", err)
 	}
+	quarantined, err := q.ListQuarantined(e.ctx, maxListed)
+	if err != nil {
+		return fmt.Errorf("list quarantined tasks: %w", err)
+	}
 	table := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(table, "lag\t%.1f s\n", lag.Seconds)
 	fmt.Fprintf(table, "dirty entries\t%s\n", atMost(status.DirtyEntries))
@@ -49,7 +60,22 @@ func (statusCmd) Run(e *env) error {
 	fmt.Fprintf(table, "triggers\t%s\n", triggers(coverage))
 	fmt.Fprintf(table, "backfill\t%s\n", backfill(coverage))
 	fmt.Fprintf(table, "verified\t%s\n", verification(verified, drift))
-	return table.Flush()
+	if coverage.ClosedBefore.InfinityModifier == pgtype.Finite {
+		fmt.Fprintf(table, "closed days\tthose before %s; %d changes refused\n", coverage.ClosedBefore.Time.Format(time.DateOnly), status.RefusedChanges)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	if len(quarantined) > 0 {
+		fmt.Fprintln(e.stdout, "\nThese tasks cannot be counted as they are. Put them right, or run worker requeue to try them again.")
+	}
+	for _, t := range quarantined {
+		fmt.Fprintf(e.stdout, "%s  %s  %s\n", t.TaskID, t.QuarantinedAt.Time.UTC().Format(timeLayout), t.Error)
+	}
+	if more := status.Quarantined - int64(len(quarantined)); more > 0 {
+		fmt.Fprintf(e.stdout, "and %d more\n", more)
+	}
+	return nil
 }
 
 func atMost(n int64) string {
@@ -61,7 +87,7 @@ func atMost(n int64) string {
 
 func triggers(c queries.GetCoverageRow) string {
 	if c.Attached {
-		return "on since " + c.AttachedAt.Time.UTC().Format("2006-01-02 15:04:05 UTC")
+		return "on since " + c.AttachedAt.Time.UTC().Format(timeLayout)
 	}
 	return "OFF: changes are not counted; run worker attach, then worker backfill"
 }
@@ -69,7 +95,7 @@ func triggers(c queries.GetCoverageRow) string {
 func backfill(c queries.GetCoverageRow) string {
 	switch {
 	case c.Complete:
-		return "complete since " + c.BackfillFinishedAt.Time.UTC().Format("2006-01-02 15:04:05 UTC")
+		return "complete since " + c.BackfillFinishedAt.Time.UTC().Format(timeLayout)
 	case c.Attached && c.ListedSinceAttached:
 		return fmt.Sprintf("UNFINISHED: %d of %d tasks; run worker backfill", c.TasksDone, c.BackfillTasks)
 	default:

@@ -22,6 +22,9 @@ var (
 	errQuarantined = errors.New("tasks that differ are in quarantine; see worker status")
 )
 
+// progressEvery is the time between two lines about how far a command is.
+const progressEvery = 5 * time.Second
+
 type verifyCmd struct {
 	Runtimes   []string `name:"runtime" placeholder:"UUID" help:"Only this runtime. May be given more than once."`
 	Workspaces []string `name:"workspace" placeholder:"UUID" help:"Only this workspace with its runtimes. May be given more than once."`
@@ -90,7 +93,6 @@ func (e *env) sayVerified(start time.Time, result rollup.VerifyResult, err error
 
 // verifyProgress says how far a verification is, every few seconds or, on a terminal, all the time on one line.
 func (e *env) verifyProgress() func(done, total int) {
-	const every = 5 * time.Second
 	last := time.Now()
 	if term.IsTerminal(int(e.stdout.Fd())) {
 		return func(done, total int) {
@@ -101,7 +103,7 @@ func (e *env) verifyProgress() func(done, total int) {
 		}
 	}
 	return func(done, total int) {
-		if time.Since(last) >= every {
+		if time.Since(last) >= progressEvery {
 			last = time.Now()
 			fmt.Fprintf(e.stdout, "verify: %d of %d runtimes\n", done, total)
 		}

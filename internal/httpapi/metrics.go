@@ -38,6 +38,8 @@ var (
 		"Tasks that cannot be counted as they are.", nil, nil)
 	descRejectedZones = prometheus.NewDesc("daybook_zones_rejected",
 		"Runtimes whose time zone Postgres does not know; they count in UTC.", nil, nil)
+	descRefused = prometheus.NewDesc("daybook_refused_changes_total",
+		"Changed tasks that have usage of days that are closed; that usage stays as it was counted.", nil, nil)
 	descAttached = prometheus.NewDesc("daybook_triggers_attached",
 		"1 if every trigger is on the host's tables, else 0: changes are not counted.", nil, nil)
 	descBackfilled = prometheus.NewDesc("daybook_backfill_complete",
@@ -71,7 +73,7 @@ func NewRollupCollector(pool *pgxpool.Pool, logger *slog.Logger) *RollupCollecto
 // Describe sends the descriptions of all metrics.
 func (c *RollupCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descUp, descLag, descEntries, descRebuilds, descOldestRebuild, descQuarantined, descRejectedZones, descAttached, descBackfilled,
+		descUp, descLag, descEntries, descRebuilds, descOldestRebuild, descQuarantined, descRejectedZones, descRefused, descAttached, descBackfilled,
 		descDrift, descVerified, descVerifiedAge,
 	} {
 		ch <- d
@@ -115,6 +117,7 @@ func (c *RollupCollector) Collect(ch chan<- prometheus.Metric) {
 	send(descOldestRebuild, status.OldestRebuildSeconds)
 	send(descQuarantined, float64(status.Quarantined))
 	send(descRejectedZones, float64(status.RejectedZones))
+	ch <- prometheus.MustNewConstMetric(descRefused, prometheus.CounterValue, float64(status.RefusedChanges))
 	send(descAttached, gauge(coverage.Attached))
 	send(descBackfilled, gauge(coverage.Complete))
 	send(descVerified, float64(verified.Runtimes))

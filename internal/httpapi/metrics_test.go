@@ -54,6 +54,9 @@ daybook_rebuild_oldest_seconds 0
 # HELP daybook_rebuilds_pending Runtimes whose rebuild is requested and not done.
 # TYPE daybook_rebuilds_pending gauge
 daybook_rebuilds_pending 0
+# HELP daybook_refused_changes_total Changed tasks that have usage of days that are closed; that usage stays as it was counted.
+# TYPE daybook_refused_changes_total counter
+daybook_refused_changes_total 0
 # HELP daybook_rollup_lag_seconds Age of the oldest committed change that no rollup counts yet, by the database's clock. Absent if the database cannot tell, and while triggers are off or a backfill is due.
 # TYPE daybook_rollup_lag_seconds gauge
 daybook_rollup_lag_seconds 0

@@ -138,6 +138,8 @@ WITH known AS MATERIALIZED (
 )
 SELECT rollup || ': ' || CASE WHEN sum(CASE side WHEN 'expected' THEN 1 ELSE -1 END) > 0 THEN 'missing ' ELSE 'unexpected ' END || bucket::text
 FROM pair
+-- Days that are closed stay as they were counted.
+WHERE coalesce((coalesce(bucket->>'bucket_date', bucket->>'since'))::date >= (SELECT c.closed_before FROM daybook.coverage c), true)
 GROUP BY rollup, bucket
 HAVING sum(CASE side WHEN 'expected' THEN 1 ELSE -1 END) <> 0
 ORDER BY 1
