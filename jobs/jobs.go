@@ -51,6 +51,8 @@ const (
 	tickTimeout = 3 * time.Second
 	// searchTimeout ends a search for outdated buckets that waits for a lock on the host's table. The next one finds them.
 	searchTimeout = 500 * time.Millisecond
+	// pooledPoll is the time between two looks for drains where nobody is notified of them.
+	pooledPoll = 200 * time.Millisecond
 	// softStop is how long a stop waits for running jobs before it cancels them. A cancelled job is rolled back whole.
 	softStop = 8 * time.Second
 )
@@ -67,6 +69,8 @@ type Config struct {
 	DrainWorkers int
 	// RebuildWorkers is the number of runtimes that this process rebuilds at once. Default 2.
 	RebuildWorkers int
+	// Pooled says that Pool goes through a connection pooler in transaction mode: nobody is notified of jobs, so they are looked for.
+	Pooled bool
 	// VerifyPeriod is the time in which the workers together verify everything once. Default 24 h.
 	VerifyPeriod time.Duration
 }
@@ -92,6 +96,14 @@ func (c Config) withDefaults() Config {
 		c.VerifyPeriod = 24 * time.Hour
 	}
 	return c
+}
+
+// drainPoll is how often drains are looked for besides being notified of them.
+func (c Config) drainPoll() time.Duration {
+	if c.Pooled {
+		return pooledPoll
+	}
+	return river.FetchPollIntervalDefault
 }
 
 // Fleet is one process's share of the work. Any number of them may run on one database.
@@ -125,7 +137,7 @@ func New(config Config) (*Fleet, error) {
 		Logger:  slog.New(riverHandler{config.Logger.Handler()}),
 		Workers: workers,
 		Queues: map[string]river.QueueConfig{
-			queueDrain:   {MaxWorkers: f.config.DrainWorkers},
+			queueDrain:   {MaxWorkers: f.config.DrainWorkers, FetchPollInterval: f.config.drainPoll()},
 			queueRebuild: {MaxWorkers: f.config.RebuildWorkers},
 			queueVerify:  {MaxWorkers: 1},
 		},
@@ -134,6 +146,7 @@ func New(config Config) (*Fleet, error) {
 		CancelledJobRetentionPeriod: time.Hour,
 		DiscardedJobRetentionPeriod: time.Hour,
 		SoftStopTimeout:             softStop,
+		PollOnly:                    f.config.Pooled,
 		Hooks:                       []rivertype.Hook{&dueAtOnce{}},
 		RescueStuckJobsAfter:        rebuildTimeout + time.Minute,
 	})

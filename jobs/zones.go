@@ -6,9 +6,9 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
 
+	"daybook/internal/postgres"
 	"daybook/queries"
 	"daybook/rollup"
 )
@@ -45,7 +45,7 @@ func (w *zonesWorker) Work(ctx context.Context, _ *river.Job[ZonesArgs]) error {
 	if err != nil || !due {
 		return err
 	}
-	conn, err := pgx.ConnectConfig(ctx, w.fleet.config.Pool.Config().ConnConfig)
+	conn, err := postgres.Connect(ctx, w.fleet.config.Pool)
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}

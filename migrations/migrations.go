@@ -20,6 +20,8 @@ import (
 	"github.com/pressly/goose/v3"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivermigrate"
+
+	"daybook/internal/postgres"
 )
 
 // Schema is where everything of Daybook's lives, River's tables too.
@@ -256,7 +258,7 @@ func isLockTimeout(err error) bool {
 // exclusively runs do while no other migration runs. The lock ends with its transaction, whatever happens to this process. It
 // has a connection of its own: those who wait for the lock must not keep the pool's from the one who has it.
 func exclusively(ctx context.Context, pool *pgxpool.Pool, do func() error) error {
-	conn, err := pgx.ConnectConfig(ctx, pool.Config().ConnConfig)
+	conn, err := postgres.Connect(ctx, pool)
 	if err != nil {
 		return fmt.Errorf("lock migrations: %w", err)
 	}

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"daybook/internal/httpapi"
+	"daybook/internal/postgres"
 	"daybook/migrations"
 )
 
@@ -172,19 +173,13 @@ func writeSettings() map[string]string {
 }
 
 // connect makes a pool for the URL that name is the variable of. It connects when it is first used. What the URL sets itself stays.
-func connect(ctx context.Context, name, databaseURL string, params map[string]string) (*pgxpool.Pool, error) {
+func connect(ctx context.Context, name, databaseURL string, settings map[string]string) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	runtimeParams := config.ConnConfig.RuntimeParams
-	for param, value := range params {
-		if runtimeParams[param] == "" {
-			runtimeParams[param] = value
-		}
-	}
-	if runtimeParams["application_name"] == "" {
-		runtimeParams["application_name"] = "daybook-api"
+	if config.ConnConfig.RuntimeParams["application_name"] == "" {
+		config.ConnConfig.RuntimeParams["application_name"] = "daybook-api"
 	}
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = connectTimeout
@@ -192,7 +187,7 @@ func connect(ctx context.Context, name, databaseURL string, params map[string]st
 	if !strings.Contains(databaseURL, "pool_max_conns") {
 		config.MaxConns = max(config.MaxConns, minConnections)
 	}
-	return pgxpool.NewWithConfig(ctx, config)
+	return postgres.Open(ctx, config, settings)
 }
 
 // serve serves until ctx is done, then lets running requests finish. Timeout is the longest that a request takes.

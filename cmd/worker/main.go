@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"daybook/internal/logging"
+	"daybook/internal/postgres"
 )
 
 const description = `Daybook keeps exact daily rollups of LLM token usage inside the Postgres that holds the usage.
@@ -80,7 +81,7 @@ func run(ctx context.Context, args []string, stdout *os.File, stderr io.Writer) 
 	if config.ConnConfig.RuntimeParams["application_name"] == "" {
 		config.ConnConfig.RuntimeParams["application_name"] = "daybook-worker"
 	}
-	pool, err := pgxpool.NewWithConfig(ctx, config)
+	pool, err := postgres.Open(ctx, config, nil)
 	if err != nil {
 		fmt.Fprintf(stderr, "worker: %v\n", err)
 		return 1

@@ -6,6 +6,9 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"daybook/internal/postgres"
 	"daybook/jobs"
 	"daybook/migrations"
 )
@@ -43,9 +46,17 @@ func (c *runCmd) Run(e *env) error {
 	if err := migrations.CheckCurrent(e.ctx, e.pool); err != nil {
 		return err
 	}
+	pooled := false
+	err := e.pool.AcquireFunc(e.ctx, func(conn *pgxpool.Conn) error {
+		pooled = postgres.IsPooled(conn.Conn())
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
 	fleet, err := jobs.New(jobs.Config{
 		Pool: e.pool, Logger: e.logger, Tick: c.Tick, DrainWorkers: c.DrainWorkers, RebuildWorkers: c.RebuildWorkers,
-		VerifyPeriod: c.VerifyPeriod,
+		VerifyPeriod: c.VerifyPeriod, Pooled: pooled,
 	})
 	if err != nil {
 		return err
@@ -53,7 +64,8 @@ func (c *runCmd) Run(e *env) error {
 	if err := fleet.Start(e.ctx); err != nil {
 		return err
 	}
-	e.logger.Info("worker started", slog.Duration("tick", c.Tick), slog.Int("drain_workers", c.DrainWorkers))
+	e.logger.Info("worker started", slog.Duration("tick", c.Tick), slog.Int("drain_workers", c.DrainWorkers),
+		slog.Bool("connection_pooler", pooled))
 	<-e.ctx.Done()
 	e.logger.Info("worker stopping")
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), stopTimeout)

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"daybook/internal/postgres"
 	"daybook/queries"
 )
 
@@ -136,7 +137,12 @@ func (s *API) manage(r *http.Request, change func(context.Context, *queries.Quer
 		return err
 	}
 	defer conn.Release()
-	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return change(ctx, queries.New(tx)) })
+	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if err := postgres.Settle(ctx, tx); err != nil {
+			return err
+		}
+		return change(ctx, queries.New(tx))
+	})
 	if isNoRows(err) {
 		return s.notFound(r, errRuntimeNotFound)
 	}

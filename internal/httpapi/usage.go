@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"daybook/internal/postgres"
 	"daybook/queries"
 )
 
@@ -147,9 +148,9 @@ func query[P, T any](ctx context.Context, s *API, f read[P, T], p P) (T, error) 
 		return none, err
 	}
 	defer conn.Release()
-	value, err := f(queries.New(conn), ctx, p)
+	value, err := f(queries.New(postgres.DB(conn)), ctx, p)
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == featureNotSupported {
-		return f(queries.New(conn), ctx, p)
+		return f(queries.New(postgres.DB(conn)), ctx, p)
 	}
 	return value, err
 }

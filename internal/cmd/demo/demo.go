@@ -15,6 +15,7 @@ import (
 
 	demohost "daybook/internal/demo"
 	"daybook/internal/localpg"
+	"daybook/internal/postgres"
 )
 
 const (
@@ -219,7 +220,7 @@ func openPool(ctx context.Context, databaseURL string) (*pgxpool.Pool, error) {
 		return nil, fmt.Errorf("read DATABASE_URL: %w", err)
 	}
 	cfg.MaxConns = 2
-	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	pool, err := postgres.Open(ctx, cfg, nil)
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
