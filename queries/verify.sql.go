@@ -38,14 +38,14 @@ WITH waiting AS MATERIALIZED (
             u.created_at
         FROM task t
         JOIN public.task_usage u ON u.task_id = t.task_id
-        WHERE u.created_at >= (SELECT daybook.kept_from())
+        WHERE coalesce(u.created_at >= (SELECT daybook.kept_from()), true)
     ) s
     FULL JOIN (
         SELECT f.task_id, f.provider, f.model, f.workspace_id, f.runtime_id, f.agent_id, f.project_id,
             f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens, f.created_at
         FROM daybook.task_usage_fact f
         WHERE (f.runtime_id = ANY($2::uuid[]) OR ($3::boolean AND f.runtime_id IS NULL))
-          AND f.created_at >= (SELECT daybook.kept_from())
+          AND coalesce(f.created_at >= (SELECT daybook.kept_from()), true)
     ) f ON f.task_id = s.task_id AND f.provider = s.provider AND f.model = s.model
     WHERE s.task_id IS NULL OR f.task_id IS NULL
        OR s.input_tokens <> f.input_tokens OR s.output_tokens <> f.output_tokens
@@ -121,15 +121,18 @@ func (q *Queries) CompareFacts(ctx context.Context, arg CompareFactsParams) ([]C
 const compareRuntimeBuckets = `-- name: CompareRuntimeBuckets :many
 WITH usage AS MATERIALIZED (
     SELECT c.runtime_id, c.local_date, c.local_hour, c.agent_id, c.provider, c.model,
-        c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.counts_in_agent, c.counts_in_hour
+        sum(c.input_tokens) AS input_tokens, sum(c.output_tokens) AS output_tokens,
+        sum(c.cache_read_tokens) AS cache_read_tokens, sum(c.cache_write_tokens) AS cache_write_tokens, count(*) AS facts,
+        count(*) FILTER (WHERE c.counts_in_agent) AS tasks_of_agent, count(*) FILTER (WHERE c.counts_in_hour) AS tasks_of_hour
     FROM daybook.usage_contribution c
     WHERE c.runtime_id = ANY($2::uuid[]) AND c.is_open
+    GROUP BY c.runtime_id, c.local_date, c.local_hour, c.agent_id, c.provider, c.model
 ), daily AS (
     SELECT coalesce(e.runtime_id, b.runtime_id) AS runtime_id, to_jsonb(e) AS expected, to_jsonb(b) AS found
     FROM (
         SELECT u.runtime_id, u.local_date AS bucket_date, u.provider, u.model,
             sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,
-            sum(u.cache_read_tokens) AS cache_read_tokens, sum(u.cache_write_tokens) AS cache_write_tokens, count(*) AS event_count
+            sum(u.cache_read_tokens) AS cache_read_tokens, sum(u.cache_write_tokens) AS cache_write_tokens, sum(u.facts) AS event_count
         FROM usage u
         GROUP BY u.runtime_id, u.local_date, u.provider, u.model
     ) e
@@ -145,8 +148,8 @@ WITH usage AS MATERIALIZED (
     FROM (
         SELECT u.runtime_id, u.local_date AS bucket_date, u.agent_id, u.provider, u.model,
             sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,
-            sum(u.cache_read_tokens) AS cache_read_tokens, sum(u.cache_write_tokens) AS cache_write_tokens, count(*) AS event_count,
-            count(*) FILTER (WHERE u.counts_in_agent) AS task_count
+            sum(u.cache_read_tokens) AS cache_read_tokens, sum(u.cache_write_tokens) AS cache_write_tokens, sum(u.facts) AS event_count,
+            sum(u.tasks_of_agent) AS task_count
         FROM usage u
         GROUP BY u.runtime_id, u.local_date, u.agent_id, u.provider, u.model
     ) e
@@ -162,8 +165,8 @@ WITH usage AS MATERIALIZED (
     FROM (
         SELECT u.runtime_id, u.local_date AS bucket_date, u.local_hour AS hour, u.provider, u.model,
             sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,
-            sum(u.cache_read_tokens) AS cache_read_tokens, sum(u.cache_write_tokens) AS cache_write_tokens, count(*) AS event_count,
-            count(*) FILTER (WHERE u.counts_in_hour) AS task_count
+            sum(u.cache_read_tokens) AS cache_read_tokens, sum(u.cache_write_tokens) AS cache_write_tokens, sum(u.facts) AS event_count,
+            sum(u.tasks_of_hour) AS task_count
         FROM usage u
         GROUP BY u.runtime_id, u.local_date, u.local_hour, u.provider, u.model
     ) e
@@ -216,6 +219,7 @@ type CompareRuntimeBucketsRow struct {
 
 // The rollups in runtimes' zones and the facts that make them, and the zones themselves. A zone that the host has changed is not a
 // difference: its rebuild is requested, or will be. The rows of one runtime, for a repair is a rebuild of it.
+// usage is the facts summed up so far that all three rollups can be made of it: there is less of it than of them.
 func (q *Queries) CompareRuntimeBuckets(ctx context.Context, arg CompareRuntimeBucketsParams) ([]CompareRuntimeBucketsRow, error) {
 	rows, err := q.db.Query(ctx, compareRuntimeBuckets, arg.MaxDifferences, arg.RuntimeIds)
 	if err != nil {
@@ -242,7 +246,7 @@ func (q *Queries) CompareRuntimeBuckets(ctx context.Context, arg CompareRuntimeB
 }
 
 const compareWorkspaceBuckets = `-- name: CompareWorkspaceBuckets :many
-WITH usage AS MATERIALIZED (
+WITH usage AS (
     SELECT c.workspace_id, c.utc_date AS bucket_date, c.project_id, c.agent_id, c.provider, c.model,
         c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.counts_in_day, c.counts_in_window
     FROM daybook.workspace_contribution c
@@ -612,6 +616,8 @@ SELECT set_config('idle_in_transaction_session_timeout', $1::text, true),
     set_config('row_security', 'off', true),
     set_config('work_mem', $2::text, true),
     set_config('plan_cache_mode', 'force_custom_plan', true),
+    -- To compile these statements takes longer than it saves.
+    set_config('jit', 'off', true),
     -- The host's cores are the host's.
     set_config('max_parallel_workers_per_gather', '0', true),
     set_config('client_connection_check_interval', '1s', true)

@@ -42,6 +42,13 @@ func (r *RepairResult) add(other RepairResult) {
 // running workers; what one of them is at already is left to it.
 func VerifyAndRepair(ctx context.Context, db DB, v Verification) (RepairResult, error) {
 	var result RepairResult
+	if !v.sample {
+		// Entries below their mark, which somebody put there, would wait, and their tasks be left out.
+		err := inTx(ctx, db, func(tx pgx.Tx) error { return queries.New(tx).ResetProgress(ctx) })
+		if err != nil {
+			return result, fmt.Errorf("reset progress: %w", err)
+		}
+	}
 	for round := 1; ; round++ {
 		work := newRepair()
 		tell := v.Difference

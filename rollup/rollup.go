@@ -54,7 +54,7 @@ const (
 
 // idleTimeout is how long a transaction of ours may stand still before Postgres ends it and frees its locks. A worker
 // that is alive is never idle for more than some milliseconds.
-const idleTimeout = "5s"
+const idleTimeout = "3s"
 
 // drainLockTimeout bounds a drain's wait for bucket rows and for tables that the host locks whole.
 const drainLockTimeout = "900ms"

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
+	"golang.org/x/sync/errgroup"
 
 	"daybook/queries"
 )
@@ -31,6 +33,9 @@ var ErrAllDirty = errors.New("every task waits to be counted again")
 
 // ErrUnknownUnit means that there is no such runtime or workspace.
 var ErrUnknownUnit = errors.New("there is no such runtime or workspace")
+
+// errVerifying means that another worker verifies the same.
+var errVerifying = errors.New("another worker verifies this")
 
 // maxWaiting bounds the count of entries that were left out.
 const maxWaiting = 1_000_000
@@ -83,8 +88,8 @@ func (r VerifyResult) cut() bool {
 	return false
 }
 
-// Verify compares the facts with the source, and every rollup with its facts, and writes nothing but what it found, for metrics. The
-// runtimes are taken some at a time, each time in one snapshot, while the host writes and workers drain: what waits in the queue is
+// Verify compares the facts with the source, and every rollup with its facts, and writes nothing but what it found, for metrics. It has up to
+// four transactions at a time. The runtimes are taken some at a time, each time in one snapshot, while the host writes and workers drain: what waits in the queue is
 // not a difference, nor is a task in quarantine. It returns ErrAllDirty when there is no telling.
 func Verify(ctx context.Context, db DB, v Verification) (VerifyResult, error) {
 	units, rest, err := v.units(ctx, db)
@@ -92,7 +97,10 @@ func Verify(ctx context.Context, db DB, v Verification) (VerifyResult, error) {
 		return VerifyResult{}, fmt.Errorf("verify: %w", err)
 	}
 	result := VerifyResult{Differences: make(map[string]int)}
+	var mu sync.Mutex
 	tell := func(d Difference) {
+		mu.Lock()
+		defer mu.Unlock()
 		result.Differences[d.Rollup]++
 		if v.Difference != nil {
 			v.Difference(d)
@@ -104,18 +112,27 @@ func Verify(ctx context.Context, db DB, v Verification) (VerifyResult, error) {
 		}
 	}
 	progress()
-	for len(units) > result.Runtimes {
-		batch := units[result.Runtimes:min(result.Runtimes+unitsAtOnce, len(units))]
-		if err := v.verifyRuntimes(ctx, db, batch, tell); err != nil {
-			return result, fmt.Errorf("verify: %w", err)
+	group, groupCtx := v.group(ctx)
+	group.Go(func() error {
+		for batch := range slices.Chunk(units, unitsAtOnce) {
+			if err := v.verifyRuntimes(groupCtx, db, batch, tell); err != nil {
+				return err
+			}
+			result.Runtimes += len(batch)
+			progress()
 		}
-		result.Runtimes += len(batch)
-		progress()
-	}
-	for _, workspace := range rest {
-		if err := v.verifyRest(ctx, db, workspace, tell); err != nil {
-			return result, fmt.Errorf("verify: %w", err)
+		return nil
+	})
+	group.Go(func() error {
+		for _, workspace := range rest {
+			if err := v.verifyRest(groupCtx, db, workspace, tell); err != nil {
+				return err
+			}
 		}
+		return nil
+	})
+	if err := group.Wait(); err != nil {
+		return result, fmt.Errorf("verify: %w", err)
 	}
 	err = inSnapshot(ctx, db, false, func(q *queries.Queries) error {
 		left, err := q.CountLeftOut(ctx, maxWaiting)
@@ -126,6 +143,16 @@ func Verify(ctx context.Context, db DB, v Verification) (VerifyResult, error) {
 		return result, fmt.Errorf("verify: count what was left out: %w", err)
 	}
 	return result, nil
+}
+
+// group runs what does not depend on each other at the same time, but the parts of a sample one after the other: that is to be nobody in
+// the way.
+func (v Verification) group(ctx context.Context) (*errgroup.Group, context.Context) {
+	group, ctx := errgroup.WithContext(ctx)
+	if v.sample {
+		group.SetLimit(1)
+	}
+	return group, ctx
 }
 
 // units returns the runtimes to verify, and the workspaces whose rollups are; a null one stands for everything that has no runtime.
@@ -174,28 +201,32 @@ func (v Verification) units(ctx context.Context, db DB) (runtimes, workspaces []
 // depend on each other, and only the first keeps the host from locking its tables. It returns false if the units are one of a sample and
 // another worker verifies them.
 func (v Verification) compare(ctx context.Context, db DB, unit pgtype.UUID, tell func(Difference), facts, buckets comparison) (bool, error) {
-	var found []Difference
-	for _, part := range []struct {
-		do     comparison
-		source bool
-	}{{facts, true}, {buckets, false}} {
-		free := true
-		err := inSnapshot(ctx, db, part.source, func(q *queries.Queries) (err error) {
-			if v.sample {
-				free, err = q.TryLockVerify(ctx, queries.TryLockVerifyParams{LockClass: lockClassVerify, Unit: unit})
-				if err != nil || !free {
-					return err
+	var found [2][]Difference
+	group, ctx := v.group(ctx)
+	for i, part := range [...]comparison{facts, buckets} {
+		group.Go(func() error {
+			return inSnapshot(ctx, db, i == 0, func(q *queries.Queries) (err error) {
+				if v.sample {
+					free, err := q.TryLockVerify(ctx, queries.TryLockVerifyParams{LockClass: lockClassVerify, Unit: unit})
+					if err != nil {
+						return err
+					}
+					if !free {
+						return errVerifying
+					}
 				}
-			}
-			differences, err := part.do(ctx, q)
-			found = append(found, differences...)
-			return err
+				found[i], err = part(ctx, q)
+				return err
+			})
 		})
-		if err != nil || !free {
-			return false, err
-		}
 	}
-	for _, d := range found {
+	if err := group.Wait(); err != nil {
+		if errors.Is(err, errVerifying) {
+			return false, nil
+		}
+		return false, err
+	}
+	for _, d := range slices.Concat(found[0], found[1]) {
 		tell(d)
 	}
 	return true, nil

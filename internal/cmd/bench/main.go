@@ -34,7 +34,7 @@ type cli struct {
 	Rate        int           `default:"1000" help:"Upserts a second while freshness is measured."`
 	Duration    time.Duration `default:"60s" help:"How long freshness is measured."`
 	Worker      string        `default:"bin/worker" help:"The worker's binary, for freshness."`
-	Only        []string      `help:"Measure only these: ${enum}." enum:"backfill,rebuild,drain,write,freshness"`
+	Only        []string      `help:"Measure only these: ${enum}." enum:"backfill,verify,rebuild,drain,write,freshness"`
 }
 
 func main() {
@@ -68,6 +68,12 @@ func (c *cli) run(ctx context.Context) error {
 		return fmt.Errorf("backfill: %w", err)
 	}
 	results = append(results, r)
+	if wants("verify") {
+		if r, err = verify(ctx, large, c.Large); err != nil {
+			return fmt.Errorf("verify: %w", err)
+		}
+		results = append(results, r)
+	}
 	if wants("rebuild") {
 		if r, err = rebuild(ctx, large); err != nil {
 			return fmt.Errorf("rebuild: %w", err)

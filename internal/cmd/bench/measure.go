@@ -93,6 +93,38 @@ func rebuild(ctx context.Context, pool *pgxpool.Pool) (result, error) {
 	}, nil
 }
 
+// verify compares a verification of everything with the GROUP BYs that find the same numbers.
+func verify(ctx context.Context, pool *pgxpool.Pool, usage int) (result, error) {
+	const rounds = 5
+	say("verification of %d usage rows", usage)
+	var bare, took []time.Duration
+	for range rounds {
+		d, err := timed(func() error {
+			_, err := pool.Exec(ctx, statement("group_all"))
+			return err
+		})
+		if err != nil {
+			return result{}, err
+		}
+		bare = append(bare, d)
+		d, err = timed(func() error {
+			r, err := rollup.Verify(ctx, pool, rollup.Verification{})
+			if err == nil && len(r.Differences) > 0 {
+				err = fmt.Errorf("the rollups differ: %v", r.Differences)
+			}
+			return err
+		})
+		if err != nil {
+			return result{}, err
+		}
+		took = append(took, d)
+	}
+	return result{
+		fmt.Sprintf("verify %d usage rows", usage), seconds(median(took)), seconds(median(bare)) + " GROUP BYs",
+		fmt.Sprintf("%.2f", median(took).Seconds()/median(bare).Seconds()), "at most 2",
+	}, nil
+}
+
 // drain compares the time to drain 100 changed tasks at two sizes of history. The two take turns, so that both meet the same
 // machine.
 func drain(ctx context.Context, small, large *pgxpool.Pool) (result, error) {
