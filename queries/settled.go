@@ -1,3 +1,4 @@
+// Package queries holds the statements of Daybook and the Go code that sqlc makes of them, and no decisions.
 package queries
 
 import (
@@ -76,7 +77,7 @@ func (s settled) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, 
 	if err != nil {
 		return nil, err
 	}
-	rows, err := results.Query()
+	rows, err := results.Query() //nolint:rowserrcheck // The caller reads them.
 	if err != nil {
 		results.Close() //nolint:errcheck // It has the same error.
 		return nil, err
