@@ -10,14 +10,15 @@ WHERE pg_try_advisory_xact_lock(@lock_class::integer, s.shard);
 -- idle_in_transaction_session_timeout frees the shard in bounded time if the worker stands still. lock_timeout is less than
 -- the server's deadlock_timeout (1 s by default), so that where the host locks whole tables it is a drain that gives way. A
 -- crash that loses the commit loses all of it, the deleted entries too, so it need not be flushed. The plans must not
--- depend on statistics: a drain reads few rows of large tables, whatever ANALYZE saw last. With row_security off, Postgres
--- raises an error where a policy would hide rows and so make the numbers wrong.
+-- depend on statistics: a drain reads few rows of large tables, whatever ANALYZE saw last. To compile a statement takes many times longer
+-- than to run it. With row_security off, Postgres raises an error where a policy would hide rows and so make the numbers wrong.
 SELECT set_config('idle_in_transaction_session_timeout', @idle_timeout::text, true),
     set_config('lock_timeout', @lock_timeout::text, true),
     set_config('synchronous_commit', 'off', true),
     set_config('statement_timeout', '0', true),
     set_config('row_security', 'off', true),
     set_config('plan_cache_mode', 'force_generic_plan', true),
+    set_config('jit', 'off', true),
     set_config('enable_seqscan', 'off', true),
     set_config('tcp_user_timeout', @tcp_timeout::text, true);
 

@@ -183,6 +183,7 @@ SELECT set_config('idle_in_transaction_session_timeout', $1::text, true),
     set_config('statement_timeout', '0', true),
     set_config('row_security', 'off', true),
     set_config('work_mem', $3::text, true),
+    set_config('jit', 'off', true),
     set_config('tcp_user_timeout', $4::text, true),
     set_config('client_connection_check_interval', '1s', true),
     set_config('synchronous_commit', 'off', true)

@@ -42,18 +42,19 @@ func Prune(ctx context.Context, db DB, before time.Time, progress func(removed i
 		result   PruneResult
 		runtimes []pgtype.UUID
 	)
-	err := inTx(ctx, db, func(tx pgx.Tx) error {
-		q := queries.New(tx)
-		closed, err := closeDays(ctx, q, before)
-		if err != nil {
-			return err
-		}
-		result.ClosedBefore = closed
-		runtimes, err = q.ListCountedRuntimes(ctx)
+	err := inTx(ctx, db, func(tx pgx.Tx) (err error) {
+		result.ClosedBefore, err = closeDays(ctx, queries.New(tx), before)
 		return err
 	})
 	if err != nil {
 		return result, fmt.Errorf("close days: %w", err)
+	}
+	err = inTx(ctx, db, func(tx pgx.Tx) (err error) {
+		runtimes, err = queries.New(tx).ListCountedRuntimes(ctx)
+		return err
+	})
+	if err != nil {
+		return result, fmt.Errorf("list runtimes: %w", err)
 	}
 	runtimes = append(runtimes, pgtype.UUID{}) // Tasks without a runtime.
 	for _, runtime := range runtimes {
