@@ -65,7 +65,7 @@ type Config struct {
 	Logger *slog.Logger
 	// Tick is the time between two looks at the queue. Default 1 s.
 	Tick time.Duration
-	// DrainWorkers is the number of shards that this process drains at once. Default 4.
+	// DrainWorkers is the number of drains that this process does at once, each of one or more shards. Default 4.
 	DrainWorkers int
 	// RebuildWorkers is the number of runtimes that this process rebuilds at once. Default 2.
 	RebuildWorkers int

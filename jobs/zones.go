@@ -30,7 +30,7 @@ type ZonesArgs struct {
 func (ZonesArgs) Kind() string { return "daybook_zones" }
 
 // InsertOpts is the same for every check.
-func (ZonesArgs) InsertOpts() river.InsertOpts { return insertOpts(queueVerify, unfinished) }
+func (ZonesArgs) InsertOpts() river.InsertOpts { return insertOpts(queueDrain, unfinished) }
 
 type zonesWorker struct {
 	river.WorkerDefaults[ZonesArgs]

@@ -13,13 +13,13 @@ AS $$
     SELECT coalesce((SELECT c.closed_before FROM daybook.coverage c), '-infinity')
 $$;
 
--- kept_from is the instant from which on usage has facts. What is before it is before closed_before in every zone, for none is more than
--- 14 hours ahead of UTC.
+-- kept_from is the instant from which on usage has facts. What is before it is before closed_before in every zone: Postgres takes none that is
+-- a week ahead of UTC. (Those that have a name are 14 hours ahead at the most.)
 CREATE FUNCTION daybook.kept_from() RETURNS timestamptz
     LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT (daybook.closed_before()::timestamp AT TIME ZONE 'UTC') - interval '14 hours'
+    SELECT (daybook.closed_before()::timestamp AT TIME ZONE 'UTC') - interval '7 days'
 $$;
 
 CREATE TABLE daybook.refused_change (

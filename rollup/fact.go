@@ -3,6 +3,7 @@ package rollup
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/jackc/pgx/v5/pgtype"
@@ -77,7 +78,7 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 			localOpen: r.LocalOpen, utcOpen: r.UtcOpen,
 		})
 	}
-	old := make(map[pgtype.UUID]bool) // tasks from before the days that are open
+	isOld := make(map[pgtype.UUID]bool) // tasks that were started before the days that are open
 	started, err := q.ListTaskFacts(ctx, tasks)
 	if err != nil {
 		return nil, fmt.Errorf("list task facts: %w", err)
@@ -85,9 +86,7 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 	for i := range started {
 		r := &started[i]
 		l.noteZone(r.RuntimeID, r.Timezone)
-		if r.IsOld {
-			old[r.TaskID] = true
-		}
+		isOld[r.TaskID] = r.IsOld
 		stateOf(l.before, r.TaskID).started = taskFact{
 			dimensions: dimensions{r.WorkspaceID, r.RuntimeID, r.AgentID, r.ProjectID},
 			started:    r.StartedAt, startedHour: r.StartedHour,
@@ -98,6 +97,7 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 	if err != nil {
 		return nil, fmt.Errorf("list source: %w", err)
 	}
+	refused := make(map[pgtype.UUID]bool)
 	for i := range source {
 		r := &source[i]
 		for _, at := range [...]pgtype.Timestamptz{r.StartedAt, r.CompletedAt, r.CreatedAt} {
@@ -117,7 +117,7 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 		}
 		switch {
 		case r.IsOld:
-			l.refuse(r.TaskID)
+			refused[r.TaskID] = true
 		case r.HasUsage:
 			state.usage = append(state.usage, usageFact{
 				dimensions: dims,
@@ -128,19 +128,28 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 			})
 		}
 	}
-	for task := range old {
-		if l.after[task] == nil {
-			l.refuse(task)
+	for _, task := range tasks {
+		before, after := l.before[task], l.after[task]
+		if (isOld[task] && after == nil) || before.closedBut(after) || after.closedBut(before) {
+			refused[task] = true
 		}
 	}
+	l.refused = slices.Collect(maps.Keys(refused))
 	return l, nil
 }
 
-// refuse notes a task once; the rows of a task need not come together.
-func (l *ledger) refuse(task pgtype.UUID) {
-	if !slices.Contains(l.refused, task) {
-		l.refused = append(l.refused, task)
+// closedBut tells whether the state has usage of a closed day that the other has not.
+func (s *taskState) closedBut(other *taskState) bool {
+	if s == nil {
+		return false
 	}
+	for i := range s.usage {
+		f := &s.usage[i]
+		if closed := !f.utcOpen || (f.runtime.Valid && !f.localOpen); closed && (other == nil || !other.has(f)) {
+			return true
+		}
+	}
+	return false
 }
 
 func (l *ledger) noteZone(runtime pgtype.UUID, zone pgtype.Text) {

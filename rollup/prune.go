@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// MinOpenDays is how many days before today, in UTC, are always open. The longest window of the api is 365 days; it begins a day earlier
-	// in a zone that is behind UTC, and its facts are read while a rebuild is pending.
-	MinOpenDays = 368
+	// MinOpenDays is how many days before today, in UTC, are always open. The longest window of the api is 365 days, and Postgres takes no zone
+	// that is more than a week behind UTC.
+	MinOpenDays = 374
 	// pruneBatch is the number of facts of one transaction.
 	pruneBatch = 5000
 )
@@ -33,7 +33,7 @@ type PruneResult struct {
 
 // Prune closes the days before the given one, and removes the facts of their usage. Their buckets stay as they are for ever: usage from then that
 // the host changes later, adds or deletes is not counted again; a drain that meets it says so, and counts the rest of the task. Days do
-// not open again. A day begins at midnight of the zone of each bucket. Facts of the last 14 hours before it stay too, since no zone is
+// not open again. A day begins at midnight of the zone of each bucket. Facts of the last week before it stay too, since no zone is
 // further ahead of UTC. Facts of tasks stay, for their starts are served for all time.
 //
 // It returns ErrTooRecent unless the first open day is at least MinOpenDays ago. Progress, which may be nil, is told how many facts are removed.

@@ -9,7 +9,7 @@ import (
 )
 
 type pruneCmd struct {
-	Before string `required:"" placeholder:"YYYY-MM-DD" help:"The first day that stays open. It must be at least 368 days ago."`
+	Before string `required:"" placeholder:"YYYY-MM-DD" help:"The first day that stays open. It must be at least 374 days ago."`
 }
 
 // Run closes days and removes their facts.

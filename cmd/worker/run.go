@@ -18,7 +18,7 @@ const stopTimeout = 20 * time.Second
 
 type runCmd struct {
 	Tick           time.Duration `env:"DAYBOOK_WORKER_TICK" default:"1s" help:"Time between two looks at the queue."`
-	DrainWorkers   int           `name:"drain-workers" env:"DAYBOOK_WORKER_DRAINS" default:"4" help:"Shards that this process drains at once."`
+	DrainWorkers   int           `name:"drain-workers" env:"DAYBOOK_WORKER_DRAINS" default:"4" help:"Drains that this process does at once, each of one or more shards."`
 	RebuildWorkers int           `name:"rebuild-workers" env:"DAYBOOK_WORKER_REBUILDS" default:"2" help:"Runtimes that this process rebuilds at once."`
 	VerifyPeriod   time.Duration `name:"verify-period" env:"DAYBOOK_WORKER_VERIFY_PERIOD" default:"24h" help:"Time in which the workers together compare everything with the source once, and repair what differs."`
 }
