@@ -51,6 +51,20 @@ test: bin/withpg ## run the tests with the race detector (TESTFLAGS, PACKAGES)
 test-cluster: ## run the tests with several servers: a hot standby
 	@go test -tags cluster -run '^TestStandby' ./internal/httpapi
 
+# The fault suite makes clusters of its own too. CHAOSFLAGS are flags of go test and of the suite: see docs/reliability.md.
+.PHONY: chaos
+chaos: build ## run the fault suite; about an hour, with CHAOSFLAGS=-short some minutes
+	@missing=; \
+	ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing=libfaketime; \
+	PATH=$$PATH:/usr/sbin command -v pgbouncer >/dev/null || missing="$$missing pgbouncer"; \
+	if [ "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Tests need what is not there; installing $$missing."; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		apt-get -q update >/dev/null && apt-get -q install -y --no-install-recommends $$missing </dev/null >/dev/null || \
+		echo 'The installation failed.'; \
+	fi
+	@go test -tags chaos -count 1 -timeout 0 -v ./internal/chaos $(CHAOSFLAGS)
+
 # BENCHFLAGS are flags for the bench: see bin/bench --help.
 .PHONY: bench
 bench: bin/withpg build ## measure Daybook beside what it is compared with; some ten minutes (BENCHFLAGS)

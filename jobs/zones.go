@@ -16,8 +16,6 @@ import (
 const (
 	// zonesPeriod is the time between two comparisons of the rules of time zones. A new start of the server asks for one at once.
 	zonesPeriod = 10 * time.Minute
-	// zonesTimeout is for some hundred zones at 20 ms each, and the buckets of those that changed.
-	zonesTimeout = 10 * time.Minute
 )
 
 // ZonesArgs are those of the job that looks for changed rules of time zones.
@@ -37,7 +35,7 @@ type zonesWorker struct {
 	fleet *Fleet
 }
 
-func (w *zonesWorker) Timeout(*river.Job[ZonesArgs]) time.Duration { return zonesTimeout }
+func (w *zonesWorker) Timeout(*river.Job[ZonesArgs]) time.Duration { return rebuildTimeout }
 
 // Work has a connection of its own, for those of the pool keep the rules that they have read.
 func (w *zonesWorker) Work(ctx context.Context, _ *river.Job[ZonesArgs]) error {
@@ -59,11 +57,11 @@ func (w *zonesWorker) Work(ctx context.Context, _ *river.Job[ZonesArgs]) error {
 }
 
 func (f *Fleet) zoneCheckDue(ctx context.Context) (bool, error) {
-	due, err := queries.New(f.config.Pool).IsZoneCheckDue(ctx, zonesPeriod.Seconds())
+	fresh, err := queries.New(f.config.Pool).IsZoneCheckFresh(ctx, zonesPeriod.Seconds())
 	if err != nil {
 		return false, fmt.Errorf("ask when zones were checked: %w", err)
 	}
-	return due, nil
+	return !fresh, nil
 }
 
 // renewConnections replaces all connections by new ones if rules of time zones have changed since the last call: the server processes behind

@@ -17,16 +17,18 @@ COMMENT ON COLUMN daybook.shard_progress.open_xids IS 'Transactions that were at
 COMMENT ON COLUMN daybook.shard_progress.next_id IS 'What low_id becomes when a later drain has looked at everything before it. Whoever has a number up to it has a transaction id below next_xid.';
 
 -- queue_start is the number after which a shard's entries are to be looked for. It is 0 as soon as one of the transactions has ended
--- that may have left an entry further down.
+-- that may have left an entry further down, and where the mark cannot be right: when the numbers begin anew, or the mark is gone.
 CREATE FUNCTION daybook.queue_start(shard smallint) RETURNS bigint
     LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE
-        WHEN EXISTS (SELECT FROM unnest(p.open_xids) AS x (xid) WHERE pg_visible_in_snapshot(x.xid, pg_current_snapshot())) THEN 0
-        ELSE p.low_id END
-    FROM daybook.shard_progress p
-    WHERE p.shard = $1
+    SELECT coalesce((
+        SELECT CASE
+            WHEN EXISTS (SELECT FROM unnest(p.open_xids) AS x (xid) WHERE pg_visible_in_snapshot(x.xid, pg_current_snapshot())) THEN 0
+            WHEN p.low_id > pg_sequence_last_value('daybook.task_usage_daily_dirty_id_seq') THEN 0
+            ELSE p.low_id END
+        FROM daybook.shard_progress p
+        WHERE p.shard = $1), 0)
 $$;
 
 -- +goose Down

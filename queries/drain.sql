@@ -40,7 +40,7 @@ LIMIT @max_entries;
 -- After a pass that has looked at every entry of these shards from where the queue begins. snapshot is that of its first claim, last_ids
 -- are the last entries that it saw, left_ids the first that it left. Triggers have a transaction id before they take a number, and this
 -- transaction took its own after the claim, so whoever has a number up to last_ids has a lower id than this one. When a later pass begins,
--- it sees their entries, or they are in its snapshot.
+-- it sees their entries, or they are in its snapshot. A pass in whose time another one has noted its own is no such later pass: it notes nothing.
 UPDATE daybook.shard_progress p SET
     low_id = least(greatest(p.low_id, p.next_id), d.left_id - 1),
     open_xids = CASE WHEN p.next_xid IS NULL THEN p.open_xids
@@ -48,7 +48,8 @@ UPDATE daybook.shard_progress p SET
     next_id = least(d.last_id, d.left_id - 1),
     next_xid = pg_current_xact_id()
 FROM (SELECT unnest(@shards::smallint[]) AS shard, unnest(@last_ids::bigint[]) AS last_id, unnest(@left_ids::bigint[]) AS left_id) d
-WHERE p.shard = d.shard AND d.last_id >= p.low_id + sqlc.arg(min_step)::bigint;
+WHERE p.shard = d.shard AND d.last_id >= p.low_id + sqlc.arg(min_step)::bigint
+  AND (p.next_xid IS NULL OR pg_visible_in_snapshot(p.next_xid, CAST(@snapshot::text AS pg_snapshot)));
 
 -- name: ListUsageFacts :many
 -- The usage of the tasks as it is counted now. timezone is the zone of the local columns; null without a runtime.
@@ -250,8 +251,9 @@ ON CONFLICT (workspace_id, bucket_date, project_id, agent_id) DO UPDATE SET
     task_count = b.task_count + excluded.task_count,
     failed_count = b.failed_count + excluded.failed_count;
 
--- Buckets that lost facts may have none left. The rows are locked by the statements above, so this waits for nobody. Returned is whose
--- buckets are below zero, which can only be after somebody changed the ledger by hand.
+-- Buckets from which something was taken back may have no facts left. The rows are locked by the statements above, so this waits for nobody.
+-- Returned is whose buckets are below zero, or hold something of no fact, which can only be after somebody changed the ledger by hand.
+-- no_negatives: the host has no negative numbers here, so sums below zero are wrong too.
 
 -- name: DeleteEmptyUsageDaily :many
 WITH lost AS (
@@ -263,7 +265,9 @@ WITH lost AS (
 SELECT DISTINCT b.runtime_id
 FROM daybook.task_usage_daily b
 JOIN lost ON b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date
-WHERE b.event_count < 0;
+WHERE b.event_count < 0
+   OR (b.event_count = 0 AND (b.input_tokens <> 0 OR b.output_tokens <> 0 OR b.cache_read_tokens <> 0 OR b.cache_write_tokens <> 0))
+   OR (@no_negatives::boolean AND (b.input_tokens < 0 OR b.output_tokens < 0 OR b.cache_read_tokens < 0 OR b.cache_write_tokens < 0));
 
 -- name: DeleteEmptyUsageByAgent :many
 WITH lost AS (
@@ -275,7 +279,9 @@ WITH lost AS (
 SELECT DISTINCT b.runtime_id
 FROM daybook.task_usage_daily_by_agent b
 JOIN lost ON b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date
-WHERE b.event_count < 0 OR b.task_count < 0;
+WHERE b.event_count < 0 OR b.task_count < 0
+   OR (b.event_count = 0 AND (b.input_tokens <> 0 OR b.output_tokens <> 0 OR b.cache_read_tokens <> 0 OR b.cache_write_tokens <> 0))
+   OR (@no_negatives::boolean AND (b.input_tokens < 0 OR b.output_tokens < 0 OR b.cache_read_tokens < 0 OR b.cache_write_tokens < 0));
 
 -- name: DeleteEmptyUsageByHour :many
 WITH lost AS (
@@ -287,7 +293,9 @@ WITH lost AS (
 SELECT DISTINCT b.runtime_id
 FROM daybook.task_usage_daily_by_hour b
 JOIN lost ON b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date
-WHERE b.event_count < 0 OR b.task_count < 0;
+WHERE b.event_count < 0 OR b.task_count < 0
+   OR (b.event_count = 0 AND (b.input_tokens <> 0 OR b.output_tokens <> 0 OR b.cache_read_tokens <> 0 OR b.cache_write_tokens <> 0))
+   OR (@no_negatives::boolean AND (b.input_tokens < 0 OR b.output_tokens < 0 OR b.cache_read_tokens < 0 OR b.cache_write_tokens < 0));
 
 -- name: DeleteEmptyActivityByHour :many
 WITH deleted AS (
@@ -307,7 +315,9 @@ WITH lost AS (
 SELECT DISTINCT b.workspace_id
 FROM daybook.workspace_usage_daily b
 JOIN lost ON b.workspace_id = lost.workspace_id AND b.bucket_date = lost.bucket_date
-WHERE b.event_count < 0 OR b.day_task_count < 0 OR b.window_task_count < 0;
+WHERE b.event_count < 0 OR b.day_task_count < 0 OR b.window_task_count < 0
+   OR (b.event_count = 0 AND (b.input_tokens <> 0 OR b.output_tokens <> 0 OR b.cache_read_tokens <> 0 OR b.cache_write_tokens <> 0))
+   OR (@no_negatives::boolean AND (b.input_tokens < 0 OR b.output_tokens < 0 OR b.cache_read_tokens < 0 OR b.cache_write_tokens < 0));
 
 -- name: DeleteEmptyWorkspaceRunTime :many
 WITH lost AS (
@@ -319,7 +329,9 @@ WITH lost AS (
 SELECT DISTINCT b.workspace_id
 FROM daybook.workspace_run_time_daily b
 JOIN lost ON b.workspace_id = lost.workspace_id AND b.bucket_date = lost.bucket_date
-WHERE b.task_count < 0 OR b.failed_count < 0;
+WHERE b.task_count < 0 OR b.failed_count < 0
+   OR (b.task_count = 0 AND (b.total_microseconds <> 0))
+   OR (@no_negatives::boolean AND (b.total_microseconds < 0));
 
 -- name: DeleteDirtyEntries :execrows
 DELETE FROM daybook.task_usage_daily_dirty e

@@ -264,6 +264,7 @@ UPDATE daybook.shard_progress p SET
     next_xid = pg_current_xact_id()
 FROM (SELECT unnest($3::smallint[]) AS shard, unnest($4::bigint[]) AS last_id, unnest($5::bigint[]) AS left_id) d
 WHERE p.shard = d.shard AND d.last_id >= p.low_id + $2::bigint
+  AND (p.next_xid IS NULL OR pg_visible_in_snapshot(p.next_xid, CAST($1::text AS pg_snapshot)))
 `
 
 type AdvanceProgressParams struct {
@@ -277,7 +278,7 @@ type AdvanceProgressParams struct {
 // After a pass that has looked at every entry of these shards from where the queue begins. snapshot is that of its first claim, last_ids
 // are the last entries that it saw, left_ids the first that it left. Triggers have a transaction id before they take a number, and this
 // transaction took its own after the claim, so whoever has a number up to last_ids has a lower id than this one. When a later pass begins,
-// it sees their entries, or they are in its snapshot.
+// it sees their entries, or they are in its snapshot. A pass in whose time another one has noted its own is no such later pass: it notes nothing.
 func (q *Queries) AdvanceProgress(ctx context.Context, arg AdvanceProgressParams) error {
 	_, err := q.db.Exec(ctx, advanceProgress,
 		arg.Snapshot,
@@ -392,7 +393,7 @@ func (q *Queries) DeleteEmptyActivityByHour(ctx context.Context, runtimeIds []pg
 
 const deleteEmptyUsageByAgent = `-- name: DeleteEmptyUsageByAgent :many
 WITH lost AS (
-    SELECT DISTINCT unnest($1::uuid[]) AS runtime_id, unnest($2::date[]) AS bucket_date
+    SELECT DISTINCT unnest($2::uuid[]) AS runtime_id, unnest($3::date[]) AS bucket_date
 ), deleted AS (
     DELETE FROM daybook.task_usage_daily_by_agent b USING lost
     WHERE b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date AND b.event_count <= 0
@@ -401,15 +402,18 @@ SELECT DISTINCT b.runtime_id
 FROM daybook.task_usage_daily_by_agent b
 JOIN lost ON b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date
 WHERE b.event_count < 0 OR b.task_count < 0
+   OR (b.event_count = 0 AND (b.input_tokens <> 0 OR b.output_tokens <> 0 OR b.cache_read_tokens <> 0 OR b.cache_write_tokens <> 0))
+   OR ($1::boolean AND (b.input_tokens < 0 OR b.output_tokens < 0 OR b.cache_read_tokens < 0 OR b.cache_write_tokens < 0))
 `
 
 type DeleteEmptyUsageByAgentParams struct {
+	NoNegatives bool
 	RuntimeIds  []pgtype.UUID
 	BucketDates []pgtype.Date
 }
 
 func (q *Queries) DeleteEmptyUsageByAgent(ctx context.Context, arg DeleteEmptyUsageByAgentParams) ([]pgtype.UUID, error) {
-	rows, err := q.db.Query(ctx, deleteEmptyUsageByAgent, arg.RuntimeIds, arg.BucketDates)
+	rows, err := q.db.Query(ctx, deleteEmptyUsageByAgent, arg.NoNegatives, arg.RuntimeIds, arg.BucketDates)
 	if err != nil {
 		return nil, err
 	}
@@ -430,7 +434,7 @@ func (q *Queries) DeleteEmptyUsageByAgent(ctx context.Context, arg DeleteEmptyUs
 
 const deleteEmptyUsageByHour = `-- name: DeleteEmptyUsageByHour :many
 WITH lost AS (
-    SELECT DISTINCT unnest($1::uuid[]) AS runtime_id, unnest($2::date[]) AS bucket_date
+    SELECT DISTINCT unnest($2::uuid[]) AS runtime_id, unnest($3::date[]) AS bucket_date
 ), deleted AS (
     DELETE FROM daybook.task_usage_daily_by_hour b USING lost
     WHERE b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date AND b.event_count <= 0
@@ -439,15 +443,18 @@ SELECT DISTINCT b.runtime_id
 FROM daybook.task_usage_daily_by_hour b
 JOIN lost ON b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date
 WHERE b.event_count < 0 OR b.task_count < 0
+   OR (b.event_count = 0 AND (b.input_tokens <> 0 OR b.output_tokens <> 0 OR b.cache_read_tokens <> 0 OR b.cache_write_tokens <> 0))
+   OR ($1::boolean AND (b.input_tokens < 0 OR b.output_tokens < 0 OR b.cache_read_tokens < 0 OR b.cache_write_tokens < 0))
 `
 
 type DeleteEmptyUsageByHourParams struct {
+	NoNegatives bool
 	RuntimeIds  []pgtype.UUID
 	BucketDates []pgtype.Date
 }
 
 func (q *Queries) DeleteEmptyUsageByHour(ctx context.Context, arg DeleteEmptyUsageByHourParams) ([]pgtype.UUID, error) {
-	rows, err := q.db.Query(ctx, deleteEmptyUsageByHour, arg.RuntimeIds, arg.BucketDates)
+	rows, err := q.db.Query(ctx, deleteEmptyUsageByHour, arg.NoNegatives, arg.RuntimeIds, arg.BucketDates)
 	if err != nil {
 		return nil, err
 	}
@@ -469,7 +476,7 @@ func (q *Queries) DeleteEmptyUsageByHour(ctx context.Context, arg DeleteEmptyUsa
 const deleteEmptyUsageDaily = `-- name: DeleteEmptyUsageDaily :many
 
 WITH lost AS (
-    SELECT DISTINCT unnest($1::uuid[]) AS runtime_id, unnest($2::date[]) AS bucket_date
+    SELECT DISTINCT unnest($2::uuid[]) AS runtime_id, unnest($3::date[]) AS bucket_date
 ), deleted AS (
     DELETE FROM daybook.task_usage_daily b USING lost
     WHERE b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date AND b.event_count <= 0
@@ -478,17 +485,21 @@ SELECT DISTINCT b.runtime_id
 FROM daybook.task_usage_daily b
 JOIN lost ON b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date
 WHERE b.event_count < 0
+   OR (b.event_count = 0 AND (b.input_tokens <> 0 OR b.output_tokens <> 0 OR b.cache_read_tokens <> 0 OR b.cache_write_tokens <> 0))
+   OR ($1::boolean AND (b.input_tokens < 0 OR b.output_tokens < 0 OR b.cache_read_tokens < 0 OR b.cache_write_tokens < 0))
 `
 
 type DeleteEmptyUsageDailyParams struct {
+	NoNegatives bool
 	RuntimeIds  []pgtype.UUID
 	BucketDates []pgtype.Date
 }
 
-// Buckets that lost facts may have none left. The rows are locked by the statements above, so this waits for nobody. Returned is whose
-// buckets are below zero, which can only be after somebody changed the ledger by hand.
+// Buckets from which something was taken back may have no facts left. The rows are locked by the statements above, so this waits for nobody.
+// Returned is whose buckets are below zero, or hold something of no fact, which can only be after somebody changed the ledger by hand.
+// no_negatives: the host has no negative numbers here, so sums below zero are wrong too.
 func (q *Queries) DeleteEmptyUsageDaily(ctx context.Context, arg DeleteEmptyUsageDailyParams) ([]pgtype.UUID, error) {
-	rows, err := q.db.Query(ctx, deleteEmptyUsageDaily, arg.RuntimeIds, arg.BucketDates)
+	rows, err := q.db.Query(ctx, deleteEmptyUsageDaily, arg.NoNegatives, arg.RuntimeIds, arg.BucketDates)
 	if err != nil {
 		return nil, err
 	}
@@ -509,7 +520,7 @@ func (q *Queries) DeleteEmptyUsageDaily(ctx context.Context, arg DeleteEmptyUsag
 
 const deleteEmptyWorkspaceRunTime = `-- name: DeleteEmptyWorkspaceRunTime :many
 WITH lost AS (
-    SELECT DISTINCT unnest($1::uuid[]) AS workspace_id, unnest($2::date[]) AS bucket_date
+    SELECT DISTINCT unnest($2::uuid[]) AS workspace_id, unnest($3::date[]) AS bucket_date
 ), deleted AS (
     DELETE FROM daybook.workspace_run_time_daily b USING lost
     WHERE b.workspace_id = lost.workspace_id AND b.bucket_date = lost.bucket_date AND b.task_count <= 0
@@ -518,15 +529,18 @@ SELECT DISTINCT b.workspace_id
 FROM daybook.workspace_run_time_daily b
 JOIN lost ON b.workspace_id = lost.workspace_id AND b.bucket_date = lost.bucket_date
 WHERE b.task_count < 0 OR b.failed_count < 0
+   OR (b.task_count = 0 AND (b.total_microseconds <> 0))
+   OR ($1::boolean AND (b.total_microseconds < 0))
 `
 
 type DeleteEmptyWorkspaceRunTimeParams struct {
+	NoNegatives  bool
 	WorkspaceIds []pgtype.UUID
 	BucketDates  []pgtype.Date
 }
 
 func (q *Queries) DeleteEmptyWorkspaceRunTime(ctx context.Context, arg DeleteEmptyWorkspaceRunTimeParams) ([]pgtype.UUID, error) {
-	rows, err := q.db.Query(ctx, deleteEmptyWorkspaceRunTime, arg.WorkspaceIds, arg.BucketDates)
+	rows, err := q.db.Query(ctx, deleteEmptyWorkspaceRunTime, arg.NoNegatives, arg.WorkspaceIds, arg.BucketDates)
 	if err != nil {
 		return nil, err
 	}
@@ -547,7 +561,7 @@ func (q *Queries) DeleteEmptyWorkspaceRunTime(ctx context.Context, arg DeleteEmp
 
 const deleteEmptyWorkspaceUsage = `-- name: DeleteEmptyWorkspaceUsage :many
 WITH lost AS (
-    SELECT DISTINCT unnest($1::uuid[]) AS workspace_id, unnest($2::date[]) AS bucket_date
+    SELECT DISTINCT unnest($2::uuid[]) AS workspace_id, unnest($3::date[]) AS bucket_date
 ), deleted AS (
     DELETE FROM daybook.workspace_usage_daily b USING lost
     WHERE b.workspace_id = lost.workspace_id AND b.bucket_date = lost.bucket_date AND b.event_count <= 0
@@ -556,15 +570,18 @@ SELECT DISTINCT b.workspace_id
 FROM daybook.workspace_usage_daily b
 JOIN lost ON b.workspace_id = lost.workspace_id AND b.bucket_date = lost.bucket_date
 WHERE b.event_count < 0 OR b.day_task_count < 0 OR b.window_task_count < 0
+   OR (b.event_count = 0 AND (b.input_tokens <> 0 OR b.output_tokens <> 0 OR b.cache_read_tokens <> 0 OR b.cache_write_tokens <> 0))
+   OR ($1::boolean AND (b.input_tokens < 0 OR b.output_tokens < 0 OR b.cache_read_tokens < 0 OR b.cache_write_tokens < 0))
 `
 
 type DeleteEmptyWorkspaceUsageParams struct {
+	NoNegatives  bool
 	WorkspaceIds []pgtype.UUID
 	BucketDates  []pgtype.Date
 }
 
 func (q *Queries) DeleteEmptyWorkspaceUsage(ctx context.Context, arg DeleteEmptyWorkspaceUsageParams) ([]pgtype.UUID, error) {
-	rows, err := q.db.Query(ctx, deleteEmptyWorkspaceUsage, arg.WorkspaceIds, arg.BucketDates)
+	rows, err := q.db.Query(ctx, deleteEmptyWorkspaceUsage, arg.NoNegatives, arg.WorkspaceIds, arg.BucketDates)
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ WHERE waiting.entries > 0
 ORDER BY s.shard;
 
 -- name: ResetProgress :exec
-UPDATE daybook.shard_progress SET low_id = 0 WHERE low_id > 0;
+UPDATE daybook.shard_progress SET low_id = 0, open_xids = '{}', next_id = NULL, next_xid = NULL;
 
 -- name: ListRequestedRebuilds :many
 -- attempt changes every retry_seconds, so a rebuild whose worker died is taken up again.

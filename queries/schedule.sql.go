@@ -291,7 +291,7 @@ func (q *Queries) RequestRebuilds(ctx context.Context, runtimeIds []pgtype.UUID)
 }
 
 const resetProgress = `-- name: ResetProgress :exec
-UPDATE daybook.shard_progress SET low_id = 0 WHERE low_id > 0
+UPDATE daybook.shard_progress SET low_id = 0, open_xids = '{}', next_id = NULL, next_xid = NULL
 `
 
 func (q *Queries) ResetProgress(ctx context.Context) error {

@@ -318,9 +318,10 @@ WHERE due.for_it OR due.place <= @max_units::bigint
 ORDER BY due.place;
 
 -- name: NoteAttempt :exec
--- Before a unit is verified, so that one that fails waits for its next turn like the others.
-INSERT INTO daybook.verification (unit, attempted_at) SELECT unnest(@units::uuid[]), clock_timestamp()
-ON CONFLICT (unit) DO UPDATE SET attempted_at = excluded.attempted_at;
+-- Before a unit is verified, so that one that fails waits for its next turn like the others. One that was asked for comes first until it is verified.
+INSERT INTO daybook.verification AS v (unit, attempted_at)
+SELECT u.id, clock_timestamp() FROM (SELECT unnest(@units::uuid[]) AS id) u ORDER BY u.id
+ON CONFLICT (unit) DO UPDATE SET attempted_at = excluded.attempted_at WHERE v.attempted_at <> '-infinity';
 
 -- name: RequestVerifications :exec
 -- Their turn is next, before all that are due.

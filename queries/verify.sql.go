@@ -600,11 +600,12 @@ func (q *Queries) LockSource(ctx context.Context) error {
 }
 
 const noteAttempt = `-- name: NoteAttempt :exec
-INSERT INTO daybook.verification (unit, attempted_at) SELECT unnest($1::uuid[]), clock_timestamp()
-ON CONFLICT (unit) DO UPDATE SET attempted_at = excluded.attempted_at
+INSERT INTO daybook.verification AS v (unit, attempted_at)
+SELECT u.id, clock_timestamp() FROM (SELECT unnest($1::uuid[]) AS id) u ORDER BY u.id
+ON CONFLICT (unit) DO UPDATE SET attempted_at = excluded.attempted_at WHERE v.attempted_at <> '-infinity'
 `
 
-// Before a unit is verified, so that one that fails waits for its next turn like the others.
+// Before a unit is verified, so that one that fails waits for its next turn like the others. One that was asked for comes first until it is verified.
 func (q *Queries) NoteAttempt(ctx context.Context, units []pgtype.UUID) error {
 	_, err := q.db.Exec(ctx, noteAttempt, units)
 	return err

@@ -1,13 +1,10 @@
 -- How changed rules of time zones are found.
 
--- name: TryLockZoneCheck :one
-SELECT pg_try_advisory_xact_lock(@lock_class::integer, 0);
-
--- name: IsZoneCheckDue :one
+-- name: IsZoneCheckFresh :one
 -- When the server has been started anew, it may have new rules.
-SELECT (checked_at IS NULL OR checked_at < clock_timestamp() - make_interval(secs => @period_seconds)
-    OR server_started_at IS DISTINCT FROM pg_postmaster_start_time())::boolean AS due
-FROM daybook.zone_check;
+SELECT coalesce((
+    SELECT c.checked_at >= clock_timestamp() - make_interval(secs => @period_seconds) AND c.server_started_at = pg_postmaster_start_time()
+    FROM daybook.zone_check c), false)::boolean AS fresh;
 
 -- name: CompareZoneRules :many
 -- Each zone in use, with its rules as this server process knows them and as they were noted.
@@ -17,8 +14,7 @@ LEFT JOIN daybook.zone_rules n ON n.timezone = z.timezone
 ORDER BY z.timezone;
 
 -- name: NoteZoneRules :exec
-INSERT INTO daybook.zone_rules (timezone, fingerprint)
-SELECT unnest(@timezones::text[]), unnest(@fingerprints::text[])
+INSERT INTO daybook.zone_rules (timezone, fingerprint) VALUES (@timezone, @fingerprint)
 ON CONFLICT (timezone) DO UPDATE SET fingerprint = excluded.fingerprint, noted_at = excluded.noted_at;
 
 -- name: NoteZoneCheck :exec
@@ -27,6 +23,17 @@ SET revision = revision + @changes, checked_at = clock_timestamp(), server_start
 
 -- name: ListRuntimesOfZone :many
 SELECT runtime_id FROM daybook.runtime_rollup WHERE timezone = @timezone ORDER BY runtime_id;
+
+-- name: RequestRebuildsOfUnknownZones :one
+-- Of all runtimes whose buckets are in a zone that Postgres does not know any more. Returns how many they are.
+WITH unknown AS (
+    SELECT r.runtime_id FROM daybook.runtime_rollup r WHERE daybook.effective_zone(r.timezone) <> r.timezone
+), asked AS (
+    INSERT INTO daybook.runtime_rebuild (runtime_id)
+    SELECT u.runtime_id FROM unknown u
+    WHERE NOT EXISTS (SELECT FROM daybook.runtime_rebuild q WHERE q.runtime_id = u.runtime_id)
+)
+SELECT count(*) FROM unknown;
 
 -- name: ListRuntimesOfNewZones :many
 -- Runtimes that count as UTC though Postgres knows their zone now.

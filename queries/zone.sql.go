@@ -45,18 +45,20 @@ func (q *Queries) CompareZoneRules(ctx context.Context) ([]CompareZoneRulesRow, 
 	return items, nil
 }
 
-const isZoneCheckDue = `-- name: IsZoneCheckDue :one
-SELECT (checked_at IS NULL OR checked_at < clock_timestamp() - make_interval(secs => $1)
-    OR server_started_at IS DISTINCT FROM pg_postmaster_start_time())::boolean AS due
-FROM daybook.zone_check
+const isZoneCheckFresh = `-- name: IsZoneCheckFresh :one
+
+SELECT coalesce((
+    SELECT c.checked_at >= clock_timestamp() - make_interval(secs => $1) AND c.server_started_at = pg_postmaster_start_time()
+    FROM daybook.zone_check c), false)::boolean AS fresh
 `
 
+// How changed rules of time zones are found.
 // When the server has been started anew, it may have new rules.
-func (q *Queries) IsZoneCheckDue(ctx context.Context, periodSeconds float64) (bool, error) {
-	row := q.db.QueryRow(ctx, isZoneCheckDue, periodSeconds)
-	var due bool
-	err := row.Scan(&due)
-	return due, err
+func (q *Queries) IsZoneCheckFresh(ctx context.Context, periodSeconds float64) (bool, error) {
+	row := q.db.QueryRow(ctx, isZoneCheckFresh, periodSeconds)
+	var fresh bool
+	err := row.Scan(&fresh)
+	return fresh, err
 }
 
 const listRuntimesOfNewZones = `-- name: ListRuntimesOfNewZones :many
@@ -122,30 +124,35 @@ func (q *Queries) NoteZoneCheck(ctx context.Context, changes int64) error {
 }
 
 const noteZoneRules = `-- name: NoteZoneRules :exec
-INSERT INTO daybook.zone_rules (timezone, fingerprint)
-SELECT unnest($1::text[]), unnest($2::text[])
+INSERT INTO daybook.zone_rules (timezone, fingerprint) VALUES ($1, $2)
 ON CONFLICT (timezone) DO UPDATE SET fingerprint = excluded.fingerprint, noted_at = excluded.noted_at
 `
 
 type NoteZoneRulesParams struct {
-	Timezones    []string
-	Fingerprints []string
+	Timezone    string
+	Fingerprint string
 }
 
 func (q *Queries) NoteZoneRules(ctx context.Context, arg NoteZoneRulesParams) error {
-	_, err := q.db.Exec(ctx, noteZoneRules, arg.Timezones, arg.Fingerprints)
+	_, err := q.db.Exec(ctx, noteZoneRules, arg.Timezone, arg.Fingerprint)
 	return err
 }
 
-const tryLockZoneCheck = `-- name: TryLockZoneCheck :one
-
-SELECT pg_try_advisory_xact_lock($1::integer, 0)
+const requestRebuildsOfUnknownZones = `-- name: RequestRebuildsOfUnknownZones :one
+WITH unknown AS (
+    SELECT r.runtime_id FROM daybook.runtime_rollup r WHERE daybook.effective_zone(r.timezone) <> r.timezone
+), asked AS (
+    INSERT INTO daybook.runtime_rebuild (runtime_id)
+    SELECT u.runtime_id FROM unknown u
+    WHERE NOT EXISTS (SELECT FROM daybook.runtime_rebuild q WHERE q.runtime_id = u.runtime_id)
+)
+SELECT count(*) FROM unknown
 `
 
-// How changed rules of time zones are found.
-func (q *Queries) TryLockZoneCheck(ctx context.Context, lockClass int32) (bool, error) {
-	row := q.db.QueryRow(ctx, tryLockZoneCheck, lockClass)
-	var pg_try_advisory_xact_lock bool
-	err := row.Scan(&pg_try_advisory_xact_lock)
-	return pg_try_advisory_xact_lock, err
+// Of all runtimes whose buckets are in a zone that Postgres does not know any more. Returns how many they are.
+func (q *Queries) RequestRebuildsOfUnknownZones(ctx context.Context) (int64, error) {
+	row := q.db.QueryRow(ctx, requestRebuildsOfUnknownZones)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
 }

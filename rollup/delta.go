@@ -18,6 +18,8 @@ type delta struct {
 	workspace map[workspaceKey]*counts
 	activity  map[activityKey]*counts
 	runTime   map[runTimeKey]*counts
+	// negative is set if one of the tasks has a negative number, and so buckets may have one too.
+	negative bool
 }
 
 type dailyKey struct {
@@ -83,6 +85,16 @@ func (c *counts) add(d counts) error {
 	return nil
 }
 
+// falls tells whether any of them is below zero.
+func (c *counts) falls() bool {
+	for _, f := range c.fields() {
+		if *f < 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // scale returns c times sign, which is +1 or -1, or errOverflow.
 func (c counts) scale(sign int64) (counts, error) {
 	for _, f := range c.fields() {
@@ -123,9 +135,9 @@ func (d *delta) add(state *taskState, sign int64) error {
 }
 
 func (d *delta) addUsage(f *usageFact, r represents, sign int64) error {
-	base, err := counts{
-		input: f.input, output: f.output, cacheRead: f.cacheRead, cacheWrite: f.cacheWrite, events: 1,
-	}.scale(sign)
+	base := counts{input: f.input, output: f.output, cacheRead: f.cacheRead, cacheWrite: f.cacheWrite, events: 1}
+	d.negative = d.negative || base.falls()
+	base, err := base.scale(sign)
 	if err != nil {
 		return err
 	}
@@ -163,6 +175,7 @@ func (d *delta) addTask(f *taskFact, sign int64) error {
 	if !f.workspace.Valid || !f.completedDate.Valid {
 		return nil
 	}
+	d.negative = d.negative || f.microseconds < 0
 	key := runTimeKey{workspace: f.workspace, date: f.completedDate, project: f.project, agent: f.agent}
 	return addTo(d.runTime, key, counts{microseconds: sign * f.microseconds, tasks: sign, failed: sign * count(f.failed)})
 }
@@ -192,7 +205,7 @@ func (d *delta) write(ctx context.Context, q *queries.Queries) (BelowZero, error
 }
 
 // columns collects what the statements of several rollups take: an array for each column of the buckets that changed, and the keys of
-// those where a count fell.
+// those where something fell.
 type columns struct {
 	owners                                       []pgtype.UUID // runtimes or workspaces
 	dates                                        []pgtype.Date
@@ -208,7 +221,7 @@ type columns struct {
 func (c *columns) add(owner pgtype.UUID, date pgtype.Date, n *counts) {
 	c.owners = append(c.owners, owner)
 	c.dates = append(c.dates, date)
-	if n.events < 0 || n.tasks < 0 || n.windowTasks < 0 || n.failed < 0 {
+	if n.falls() {
 		c.lostOwners = append(c.lostOwners, owner)
 		c.lostDates = append(c.lostDates, date)
 	}
@@ -244,7 +257,7 @@ func (d *delta) writeDaily(ctx context.Context, q *queries.Queries) ([]pgtype.UU
 	if err != nil || len(c.lostOwners) == 0 {
 		return nil, err
 	}
-	return q.DeleteEmptyUsageDaily(ctx, queries.DeleteEmptyUsageDailyParams{RuntimeIds: c.lostOwners, BucketDates: c.lostDates})
+	return q.DeleteEmptyUsageDaily(ctx, queries.DeleteEmptyUsageDailyParams{RuntimeIds: c.lostOwners, BucketDates: c.lostDates, NoNegatives: !d.negative})
 }
 
 func (d *delta) writeByAgent(ctx context.Context, q *queries.Queries) ([]pgtype.UUID, error) {
@@ -265,7 +278,7 @@ func (d *delta) writeByAgent(ctx context.Context, q *queries.Queries) ([]pgtype.
 	if err != nil || len(c.lostOwners) == 0 {
 		return nil, err
 	}
-	return q.DeleteEmptyUsageByAgent(ctx, queries.DeleteEmptyUsageByAgentParams{RuntimeIds: c.lostOwners, BucketDates: c.lostDates})
+	return q.DeleteEmptyUsageByAgent(ctx, queries.DeleteEmptyUsageByAgentParams{RuntimeIds: c.lostOwners, BucketDates: c.lostDates, NoNegatives: !d.negative})
 }
 
 func (d *delta) writeByHour(ctx context.Context, q *queries.Queries) ([]pgtype.UUID, error) {
@@ -286,7 +299,7 @@ func (d *delta) writeByHour(ctx context.Context, q *queries.Queries) ([]pgtype.U
 	if err != nil || len(c.lostOwners) == 0 {
 		return nil, err
 	}
-	return q.DeleteEmptyUsageByHour(ctx, queries.DeleteEmptyUsageByHourParams{RuntimeIds: c.lostOwners, BucketDates: c.lostDates})
+	return q.DeleteEmptyUsageByHour(ctx, queries.DeleteEmptyUsageByHourParams{RuntimeIds: c.lostOwners, BucketDates: c.lostDates, NoNegatives: !d.negative})
 }
 
 func (d *delta) writeActivity(ctx context.Context, q *queries.Queries) ([]pgtype.UUID, error) {
@@ -329,7 +342,7 @@ func (d *delta) writeWorkspace(ctx context.Context, q *queries.Queries) ([]pgtyp
 	if err != nil || len(c.lostOwners) == 0 {
 		return nil, err
 	}
-	return q.DeleteEmptyWorkspaceUsage(ctx, queries.DeleteEmptyWorkspaceUsageParams{WorkspaceIds: c.lostOwners, BucketDates: c.lostDates})
+	return q.DeleteEmptyWorkspaceUsage(ctx, queries.DeleteEmptyWorkspaceUsageParams{WorkspaceIds: c.lostOwners, BucketDates: c.lostDates, NoNegatives: !d.negative})
 }
 
 func (d *delta) writeRunTime(ctx context.Context, q *queries.Queries) ([]pgtype.UUID, error) {
@@ -350,7 +363,7 @@ func (d *delta) writeRunTime(ctx context.Context, q *queries.Queries) ([]pgtype.
 	if err := q.AddToWorkspaceRunTime(ctx, p); err != nil || len(c.lostOwners) == 0 {
 		return nil, err
 	}
-	return q.DeleteEmptyWorkspaceRunTime(ctx, queries.DeleteEmptyWorkspaceRunTimeParams{WorkspaceIds: c.lostOwners, BucketDates: c.lostDates})
+	return q.DeleteEmptyWorkspaceRunTime(ctx, queries.DeleteEmptyWorkspaceRunTimeParams{WorkspaceIds: c.lostOwners, BucketDates: c.lostDates, NoNegatives: !d.negative})
 }
 
 // addTo adds c to the bucket's delta, or returns errOverflow.

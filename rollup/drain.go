@@ -94,6 +94,21 @@ func Drain(ctx context.Context, db DB, shards []int16, enough func() bool) (Drai
 			batch, err = pass.drainOnce(ctx, queries.New(tx), limit)
 			return err
 		})
+		if isZoneError(err) {
+			// No task is to blame where a zone of buckets is not known any more. Its runtimes are rebuilt in UTC first.
+			var unknown int64
+			zerr := inTx(ctx, db, func(tx pgx.Tx) (err error) {
+				unknown, err = queries.New(tx).RequestRebuildsOfUnknownZones(ctx)
+				return err
+			})
+			if zerr != nil {
+				return total, fmt.Errorf("request rebuilds of unknown zones: %w", zerr)
+			}
+			if unknown > 0 {
+				total.Busy = true
+				return total, nil
+			}
+		}
 		switch {
 		case isTaskError(err) && batch.claimed > 1:
 			limit = int32(batch.claimed / 2) //nolint:gosec // At most maxEntries.

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"daybook/internal/history"
 	"daybook/internal/testdb"
 	"daybook/queries"
@@ -99,6 +101,69 @@ func TestDeferredEntriesAreNotForgotten(t *testing.T) {
 	testdb.RequireExact(t, h.pool)
 }
 
+// A pass of several transactions, in whose time another worker drains the same shard and notes how far it is.
+func TestPassesOfOneShardOverlap(t *testing.T) {
+	t.Parallel()
+	h := setup(t, "UTC")
+	other, task := h.newTask(), h.newTask()
+	shard := scalar[int16](t, h.pool, `SELECT daybook.shard_of($1)`, task)
+	put := func(n int) {
+		h.exec(`INSERT INTO daybook.task_usage_daily_dirty (shard, task_id) SELECT $1, $2 FROM generate_series(1, $3::integer)`, shard, other, n)
+	}
+	put(2500) // More than one transaction takes.
+	var long pgx.Tx
+	asked := 0
+	between := func() bool {
+		if asked++; asked != 2 {
+			return false
+		}
+		var err error
+		if long, err = h.pool.Begin(t.Context()); err != nil {
+			t.Error(err)
+			return true
+		}
+		idOn(t, long, `INSERT INTO public.task_usage (task_id, provider, model, input_tokens) VALUES ($1, 'p', 'm', 1) RETURNING id`, task)
+		put(1)
+		h.drainAll(h.pool)
+		return false
+	}
+	if _, err := rollup.Drain(t.Context(), h.pool, []int16{shard}, between); err != nil {
+		t.Fatal(err)
+	}
+	if err := long.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.settle()
+	testdb.RequireExact(t, h.pool)
+}
+
+// Marks that somebody changed, or that a restored queue makes wrong, hide no entry.
+func TestMarksThatCannotBeRight(t *testing.T) {
+	t.Parallel()
+	for name, sql := range map[string]string{
+		"gone":               `DELETE FROM daybook.shard_progress`,
+		"numbers begin anew": `UPDATE daybook.shard_progress SET low_id = 1000000; ALTER SEQUENCE daybook.task_usage_daily_dirty_id_seq RESTART`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := setup(t, "UTC")
+			h.exec(sql)
+			h.use(h.newTask(), "p", "2025-05-01")
+			h.settle()
+			testdb.RequireExact(t, h.pool)
+		})
+	}
+	// One that is too high and yet may be right is found by a repair.
+	h := setup(t, "UTC")
+	h.use(h.newTask(), "p", "2025-05-01")
+	h.exec(`UPDATE daybook.shard_progress SET low_id = pg_sequence_last_value('daybook.task_usage_daily_dirty_id_seq'), next_id = pg_sequence_last_value('daybook.task_usage_daily_dirty_id_seq')`)
+	if _, err := rollup.VerifyAndRepair(t.Context(), h.pool, rollup.Verification{}); err != nil {
+		t.Fatal(err)
+	}
+	h.settle()
+	testdb.RequireExact(t, h.pool)
+}
+
 // What one shard waits for keeps no other shard.
 func TestALockedBucketStopsOneShard(t *testing.T) {
 	t.Parallel()
@@ -166,6 +231,34 @@ func TestBucketsBelowZeroAreMended(t *testing.T) {
 				if _, err := rollup.VerifySample(t.Context(), h.pool, rollup.Sample{Period: 1e6, Every: 1}); err != nil {
 					t.Fatal(err)
 				}
+			}
+			testdb.RequireExact(t, h.pool)
+		})
+	}
+}
+
+// A sum below zero, or of no fact, is as wrong as a count. A host that has negative numbers itself has its buckets left alone.
+func TestSumsBelowZero(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, plant, change string
+		reported            bool
+	}{
+		{"an overwrite takes back more than there is", `UPDATE daybook.task_usage_daily SET input_tokens = 1`, `UPDATE public.task_usage SET input_tokens = 2`, true},
+		{"a bucket without facts has tokens left", `UPDATE daybook.task_usage_daily SET input_tokens = 1000`, `DELETE FROM public.task_usage`, true},
+		{"the host has a negative number", `SELECT`, `UPDATE public.task_usage SET input_tokens = -5`, false},
+		{"nothing is wrong", `SELECT`, `UPDATE public.task_usage SET input_tokens = 2`, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			h := setup(t, "UTC")
+			h.use(h.newTask(), "p", "2025-05-01")
+			h.settle()
+			h.exec(test.plant)
+			h.exec(test.change)
+			r := h.settle()
+			if reported := slices.Contains(r.BelowZero.Runtimes, h.runtime); reported != test.reported {
+				t.Errorf("reported: %t, want %t", reported, test.reported)
 			}
 			testdb.RequireExact(t, h.pool)
 		})

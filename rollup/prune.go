@@ -42,7 +42,7 @@ func Prune(ctx context.Context, db DB, before time.Time, progress func(removed i
 		result   PruneResult
 		runtimes []pgtype.UUID
 	)
-	err := inTx(ctx, db, func(tx pgx.Tx) (err error) {
+	err := inTxPatiently(ctx, db, func(tx pgx.Tx) (err error) {
 		result.ClosedBefore, err = closeDays(ctx, queries.New(tx), before)
 		return err
 	})
@@ -83,10 +83,11 @@ func Prune(ctx context.Context, db DB, before time.Time, progress func(removed i
 	return result, nil
 }
 
-// closeDays waits for rebuilds and drains that are at work, since each of them must see the same days open from its beginning to its end.
+// closeDays waits for rebuilds and drains that are at work, since each of them must see the same days open from its beginning to its end. It
+// gives up soon, and is tried again, so that rebuilds that are asked for meanwhile get their turn.
 func closeDays(ctx context.Context, q *queries.Queries, before time.Time) (time.Time, error) {
 	err := q.PrepareRebuild(ctx, queries.PrepareRebuildParams{
-		IdleTimeout: idleTimeout, TcpTimeout: idleTimeout, LockTimeout: "0", WorkMem: rebuildMemory,
+		IdleTimeout: idleTimeout, TcpTimeout: idleTimeout, LockTimeout: rebuildLockTimeout, WorkMem: rebuildMemory,
 	})
 	if err != nil {
 		return time.Time{}, fmt.Errorf("prepare: %w", err)

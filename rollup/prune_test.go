@@ -198,10 +198,29 @@ func TestChangedZoneRules(t *testing.T) {
 	h.settle()
 	testdb.RequireExact(t, h.pool)
 	h.exec(`UPDATE daybook.runtime_rollup SET timezone = 'Gone/Zone', host_timezone = 'Gone/Zone' WHERE runtime_id = $1`, untouched)
+	h.exec(`UPDATE public.agent_runtime SET timezone = 'Gone/Zone' WHERE id = $1`, untouched)
 	check()
 	if got, want := rebuilt(), []string{untouched.String()}; !slices.Equal(got, want) {
 		t.Errorf("rebuilds requested of %v, want %v, whose zone is not known any more", got, want)
 	}
+}
+
+// A zone that Postgres does not know any more keeps drains waiting for the rebuild, and no task is to blame.
+func TestZoneThatIsForgotten(t *testing.T) {
+	t.Parallel()
+	h := setup(t, "Gone/Zone")
+	task := h.newTask()
+	h.use(task, "p", "2025-05-01 22:30Z")
+	h.settle()
+	h.exec(`UPDATE daybook.runtime_rollup SET timezone = 'Gone/Zone'`)
+	h.use(task, "q", "2025-05-01 22:30Z")
+	if r := h.drainAll(h.pool); !r.Busy || len(r.Quarantined) > 0 {
+		t.Errorf("busy: %t, quarantined: %v", r.Busy, r.Quarantined)
+	}
+	if r := h.settle(); len(r.Quarantined) > 0 {
+		t.Errorf("quarantined: %v", r.Quarantined)
+	}
+	testdb.RequireExact(t, h.pool)
 }
 
 // The fingerprint is of the rules and not of the name, and sees a change of one hour on one day.

@@ -61,8 +61,9 @@ func VerifyAndRepair(ctx context.Context, db DB, v Verification) (RepairResult, 
 				}
 			},
 		})
+		stuck := round >= repairRounds && (!found.cut() || found.count() >= result.Left.count())
 		result.Left = found
-		if err != nil || len(found.Differences) == 0 || (round >= repairRounds && !found.cut()) {
+		if err != nil || len(found.Differences) == 0 || stuck {
 			return result, err
 		}
 		if err := work.do(ctx, db, &result); err != nil {

@@ -49,7 +49,6 @@ const (
 	lockClassBackfill int32 = 0x6461_7904
 	lockClassVerify   int32 = 0x6461_7905
 	lockClassPrune    int32 = 0x6461_7906
-	lockClassZones    int32 = 0x6461_7907
 )
 
 // idleTimeout is how long a transaction of ours may stand still before Postgres ends it and frees its locks. A worker
@@ -76,6 +75,12 @@ func isTaskError(err error) bool {
 	}
 	var pgErr *pgconn.PgError
 	return errors.As(err, &pgErr) && slices.Contains([]string{"21", "22", "23", "54"}, pgErr.Code[:2])
+}
+
+// isZoneError tells whether err is that Postgres does not know a zone (SQLSTATE 22023), among other things of that kind.
+func isZoneError(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == "22023"
 }
 
 // isLockConflict tells whether err is that somebody else holds what is needed: lock_timeout (SQLSTATE 55P03), or a deadlock

@@ -26,36 +26,39 @@ type ChangedRules struct {
 // A server process keeps the rules that it has read, so db must be a new connection. Those that are older may go on with the old
 // rules until they end: the runtimes of a changed zone are also put first in the order of verification.
 func CheckZoneRules(ctx context.Context, db DB) ([]ChangedRules, error) {
-	var changed []ChangedRules
-	err := inTx(ctx, db, func(tx pgx.Tx) error {
+	var zones []queries.CompareZoneRulesRow
+	err := inTx(ctx, db, func(tx pgx.Tx) (err error) {
 		q := queries.New(tx)
 		if err := q.PrepareList(ctx, prepareList); err != nil {
 			return fmt.Errorf("prepare: %w", err)
 		}
-		locked, err := q.TryLockZoneCheck(ctx, lockClassZones)
-		if err != nil || !locked {
-			return err
+		zones, err = q.CompareZoneRules(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("compare zone rules: %w", err)
+	}
+	var changed []ChangedRules
+	for _, zone := range zones {
+		if zone.Noted.Valid && zone.Noted.String == zone.Fingerprint {
+			continue
 		}
-		zones, err := q.CompareZoneRules(ctx)
-		if err != nil {
-			return fmt.Errorf("compare zone rules: %w", err)
-		}
-		var note queries.NoteZoneRulesParams
-		for _, zone := range zones {
-			if zone.Noted.Valid && zone.Noted.String == zone.Fingerprint {
-				continue
-			}
-			note.Timezones = append(note.Timezones, zone.Timezone)
-			note.Fingerprints = append(note.Fingerprints, zone.Fingerprint)
-			if !zone.Noted.Valid && zone.Fingerprint != unknownRules {
-				continue
-			}
-			wrong, err := requestRebuildsOfZone(ctx, q, zone.Timezone, zone.Fingerprint != unknownRules)
+		if zone.Noted.Valid || zone.Fingerprint == unknownRules {
+			wrong, err := requestRebuildsOfZone(ctx, db, zone)
 			if err != nil {
-				return err
+				return changed, fmt.Errorf("rules of %s: %w", zone.Timezone, err)
 			}
 			changed = append(changed, ChangedRules{Timezone: zone.Timezone, Runtimes: wrong})
 		}
+		err := inTx(ctx, db, func(tx pgx.Tx) error {
+			return queries.New(tx).NoteZoneRules(ctx, queries.NoteZoneRulesParams{Timezone: zone.Timezone, Fingerprint: zone.Fingerprint})
+		})
+		if err != nil {
+			return changed, fmt.Errorf("note the rules of %s: %w", zone.Timezone, err)
+		}
+	}
+	err = inTx(ctx, db, func(tx pgx.Tx) error {
+		q := queries.New(tx)
 		found, err := q.ListRuntimesOfNewZones(ctx)
 		if err != nil {
 			return fmt.Errorf("list runtimes of new zones: %w", err)
@@ -63,44 +66,52 @@ func CheckZoneRules(ctx context.Context, db DB) ([]ChangedRules, error) {
 		if err := q.RequestRebuilds(ctx, found); err != nil {
 			return fmt.Errorf("request rebuilds: %w", err)
 		}
-		if err := q.NoteZoneRules(ctx, note); err != nil {
-			return fmt.Errorf("note zone rules: %w", err)
-		}
 		return q.NoteZoneCheck(ctx, int64(len(changed)))
 	})
 	if err != nil {
-		return nil, fmt.Errorf("check zone rules: %w", err)
+		return changed, fmt.Errorf("check zone rules: %w", err)
 	}
 	return changed, nil
 }
 
 // requestRebuildsOfZone requests rebuilds of the runtimes of a zone whose buckets differ from their facts, or of all of them if the zone
-// is not known any more, and returns them.
-func requestRebuildsOfZone(ctx context.Context, q *queries.Queries, zone string, known bool) ([]pgtype.UUID, error) {
-	runtimes, err := q.ListRuntimesOfZone(ctx, zone)
+// is not known any more, and returns them. Each is asked for at once, so that nothing is lost when this is stopped.
+func requestRebuildsOfZone(ctx context.Context, db DB, zone queries.CompareZoneRulesRow) ([]pgtype.UUID, error) {
+	var runtimes, wrong []pgtype.UUID
+	err := inTx(ctx, db, func(tx pgx.Tx) (err error) {
+		runtimes, err = queries.New(tx).ListRuntimesOfZone(ctx, zone.Timezone)
+		return err
+	})
 	if err != nil {
-		return nil, fmt.Errorf("list runtimes of %s: %w", zone, err)
+		return nil, fmt.Errorf("list runtimes: %w", err)
 	}
-	wrong := runtimes
-	if known {
-		wrong = nil
-		for _, runtime := range runtimes {
-			differences, err := q.CompareRuntimeBuckets(ctx, queries.CompareRuntimeBucketsParams{
-				RuntimeIds: []pgtype.UUID{runtime}, MaxDifferences: 1,
+	for _, runtime := range runtimes {
+		differs := zone.Fingerprint == unknownRules
+		if !differs {
+			err := inSnapshot(ctx, db, false, func(q *queries.Queries) error {
+				found, err := q.CompareRuntimeBuckets(ctx, queries.CompareRuntimeBucketsParams{RuntimeIds: []pgtype.UUID{runtime}, MaxDifferences: 1})
+				differs = len(found) > 0
+				return err
 			})
 			if err != nil {
-				return nil, fmt.Errorf("compare buckets: %w", err)
-			}
-			if len(differences) > 0 {
-				wrong = append(wrong, runtime)
+				return wrong, fmt.Errorf("compare buckets: %w", err)
 			}
 		}
-	}
-	if err := q.RequestRebuilds(ctx, wrong); err != nil {
-		return nil, fmt.Errorf("request rebuilds: %w", err)
-	}
-	if err := q.RequestVerifications(ctx, runtimes); err != nil {
-		return nil, fmt.Errorf("request verifications: %w", err)
+		err := inTx(ctx, db, func(tx pgx.Tx) error {
+			q := queries.New(tx)
+			if differs {
+				if err := q.RequestRebuilds(ctx, []pgtype.UUID{runtime}); err != nil {
+					return fmt.Errorf("request rebuild: %w", err)
+				}
+			}
+			return q.RequestVerifications(ctx, []pgtype.UUID{runtime})
+		})
+		if err != nil {
+			return wrong, err
+		}
+		if differs {
+			wrong = append(wrong, runtime)
+		}
 	}
 	return wrong, nil
 }

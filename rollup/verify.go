@@ -78,6 +78,14 @@ type VerifyResult struct {
 	Quarantined, Waiting int64
 }
 
+func (r VerifyResult) count() int {
+	n := 0
+	for _, differences := range r.Differences {
+		n += differences
+	}
+	return n
+}
+
 // cut tells whether there may be more differences than were listed.
 func (r VerifyResult) cut() bool {
 	for _, n := range r.Differences {
@@ -339,7 +347,7 @@ func (d *Difference) runtimes() []pgtype.UUID {
 func noteVerified(ctx context.Context, db DB, units []pgtype.UUID, differences map[pgtype.UUID]map[string]int) error {
 	return inTx(ctx, db, func(tx pgx.Tx) error {
 		q := queries.New(tx)
-		for _, unit := range units {
+		for _, unit := range sorted(setOf(units)) { // In order, as drains that ask for a verification.
 			counts, err := json.Marshal(differences[unit])
 			if err != nil {
 				return err

@@ -279,6 +279,18 @@ func TestSamplesGoRound(t *testing.T) {
 		}
 		seen = now
 	}
+	// What was asked for stays first until it is verified, also when the time is spent before its turn.
+	if _, err := pool.Exec(t.Context(), `UPDATE daybook.verification SET attempted_at = '-infinity', verified_at = NULL`); err != nil {
+		t.Fatal(err)
+	}
+	spent := rollup.Sample{Period: 3 * time.Hour, Every: time.Hour, Enough: func() bool { return true }}
+	if _, err := rollup.VerifySample(t.Context(), pool, spent); err != nil {
+		t.Fatal(err)
+	}
+	sample()
+	if n := count(`SELECT count(*) FROM daybook.verification WHERE verified_at IS NULL`); n != 0 {
+		t.Errorf("%d of those that were asked for were not verified", n)
+	}
 	// Nobody is due, so a mistake stays until one is.
 	if _, err := pool.Exec(t.Context(), `UPDATE daybook.task_usage_daily SET input_tokens = input_tokens + 1`); err != nil {
 		t.Fatal(err)

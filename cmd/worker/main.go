@@ -94,11 +94,10 @@ func run(ctx context.Context, args []string, stdout *os.File, stderr io.Writer) 
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
 		fmt.Fprintln(stderr, "worker: stopped")
 		return 130
-	case errors.Is(err, errCannotTell):
-		fmt.Fprintf(stderr, "worker: %v\n", err)
-		return 2
-	default:
-		fmt.Fprintf(stderr, "worker: %v\n", err)
-		return 1
 	}
+	fmt.Fprintf(stderr, "worker: %v\n", err)
+	if _, usage := errors.AsType[usageError](err); usage || errors.Is(err, errCannotTell) {
+		return 2
+	}
+	return 1
 }

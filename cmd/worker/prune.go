@@ -16,7 +16,7 @@ type pruneCmd struct {
 func (c *pruneCmd) Run(e *env) error {
 	before, err := time.Parse(time.DateOnly, c.Before)
 	if err != nil {
-		return fmt.Errorf("--before: %q is not a date: give one such as 2025-01-31", c.Before)
+		return usageError{fmt.Errorf("--before: %q is not a date: give one such as 2025-01-31", c.Before)}
 	}
 	if err := migrations.CheckCurrent(e.ctx, e.pool); err != nil {
 		return err

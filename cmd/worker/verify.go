@@ -117,12 +117,15 @@ func orNothing(row []byte) string {
 	return string(row)
 }
 
+// usageError is an error in arguments that only the command finds. The worker then exits with 2.
+type usageError struct{ error }
+
 // parseIDs takes the values of a flag that names runtimes or workspaces.
 func parseIDs(what string, values []string) ([]pgtype.UUID, error) {
 	ids := make([]pgtype.UUID, len(values))
 	for i, s := range values {
 		if err := ids[i].Scan(s); err != nil {
-			return nil, fmt.Errorf("%q is not a %s id: give a UUID such as 0190163d-8694-739b-aea5-966c26f8ad91", s, what)
+			return nil, usageError{fmt.Errorf("%q is not a %s id: give a UUID such as 0190163d-8694-739b-aea5-966c26f8ad91", s, what)}
 		}
 	}
 	return ids, nil

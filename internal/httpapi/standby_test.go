@@ -4,6 +4,7 @@ package httpapi_test
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"testing"
@@ -15,7 +16,6 @@ import (
 	"daybook/internal/localpg"
 	"daybook/jobs"
 	"daybook/migrations"
-	"log/slog"
 )
 
 // replica is a host with workers, and a hot standby of it with the API before that.

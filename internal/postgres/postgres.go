@@ -98,7 +98,7 @@ type detector struct {
 // its clients numbers of its own. Who asks for a mode without prepared statements, in the URL, has told.
 func (d *detector) isPooled(ctx context.Context, config *pgx.ConnConfig) (bool, error) {
 	if config.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement {
-		return config.DefaultQueryExecMode == withoutPrepared, nil
+		return true, nil
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
