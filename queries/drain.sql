@@ -23,7 +23,7 @@ SELECT set_config('idle_in_transaction_session_timeout', @idle_timeout::text, tr
     set_config('tcp_user_timeout', @tcp_timeout::text, true);
 
 -- name: ClaimDirtyTasks :many
--- The first entries of the shards, in order, each after the one that is given or, where that is negative, from where the queue begins. The
+-- The first entries of the shards, in the order of their numbers, so that none waits for another shard, each after the one that is given or, where that is negative, from where the queue begins. The
 -- snapshot tells AdvanceProgress which transactions this statement could not see.
 SELECT d.shard, d.id, d.task_id, pg_current_snapshot()::text AS snapshot
 FROM (SELECT unnest(@shards::smallint[]) AS shard, unnest(@after_ids::bigint[]) AS after_id) s
@@ -34,6 +34,7 @@ CROSS JOIN LATERAL (
     ORDER BY e.id
     LIMIT @max_entries
 ) d
+ORDER BY d.id
 LIMIT @max_entries;
 
 -- name: AdvanceProgress :exec

@@ -300,6 +300,7 @@ CROSS JOIN LATERAL (
     ORDER BY e.id
     LIMIT $3
 ) d
+ORDER BY d.id
 LIMIT $3
 `
 
@@ -316,7 +317,7 @@ type ClaimDirtyTasksRow struct {
 	Snapshot string
 }
 
-// The first entries of the shards, in order, each after the one that is given or, where that is negative, from where the queue begins. The
+// The first entries of the shards, in the order of their numbers, so that none waits for another shard, each after the one that is given or, where that is negative, from where the queue begins. The
 // snapshot tells AdvanceProgress which transactions this statement could not see.
 func (q *Queries) ClaimDirtyTasks(ctx context.Context, arg ClaimDirtyTasksParams) ([]ClaimDirtyTasksRow, error) {
 	rows, err := q.db.Query(ctx, claimDirtyTasks, arg.Shards, arg.AfterIds, arg.MaxEntries)
