@@ -45,6 +45,7 @@ var lagGrants = []string{
 	"SELECT ON daybook.shard_progress",
 	"EXECUTE ON FUNCTION daybook.shard_count()",
 	"EXECUTE ON FUNCTION daybook.queue_start(smallint)",
+	"EXECUTE ON FUNCTION daybook.counted()",
 	"EXECUTE ON FUNCTION daybook.attached()",
 	"EXECUTE ON FUNCTION daybook.host_triggers()",
 }
