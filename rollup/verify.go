@@ -393,6 +393,8 @@ type Sample struct {
 	Enough func() bool
 	// Difference is told of each difference.
 	Difference func(Difference)
+	// LookOnly leaves differences as they are. Default false: they are repaired.
+	LookOnly bool
 }
 
 // VerifySample verifies, and repairs, the part of a host that has waited longest and whose turn it is.
@@ -413,13 +415,25 @@ func VerifySample(ctx context.Context, db DB, s Sample) (RepairResult, error) {
 			v.rest = true
 		}
 		// One batch that cannot be verified must not keep the others from their turn.
-		result, err := VerifyAndRepair(ctx, db, v)
+		result, err := s.verify(ctx, db, v, batch)
 		total.add(result)
 		if err != nil {
 			failed = append(failed, err)
 		}
 	}
 	return total, errors.Join(failed...)
+}
+
+func (s Sample) verify(ctx context.Context, db DB, v Verification, units []pgtype.UUID) (result RepairResult, err error) {
+	err = inTx(ctx, db, func(tx pgx.Tx) error { return queries.New(tx).NoteAttempt(ctx, units) })
+	if err != nil {
+		return result, fmt.Errorf("note the attempt: %w", err)
+	}
+	if s.LookOnly {
+		result.Left, err = Verify(ctx, db, v)
+		return result, err
+	}
+	return VerifyAndRepair(ctx, db, v)
 }
 
 // due returns the units that have waited longer than the period, the longest first, and no more than are needed to get round in time.
@@ -442,7 +456,7 @@ func (s Sample) due(ctx context.Context, db DB) ([]pgtype.UUID, error) {
 		if err != nil {
 			return fmt.Errorf("list what is due: %w", err)
 		}
-		return q.NoteAttempt(ctx, due)
+		return nil
 	})
 	return due, err
 }

@@ -26,9 +26,10 @@ var (
 const progressEvery = 5 * time.Second
 
 type verifyCmd struct {
-	Runtimes   []string `name:"runtime" placeholder:"UUID" help:"Only this runtime. May be given more than once."`
-	Workspaces []string `name:"workspace" placeholder:"UUID" help:"Only this workspace with its runtimes. May be given more than once."`
-	Repair     bool     `help:"Count again what differs, and verify again."`
+	Runtimes   []string      `name:"runtime" placeholder:"UUID" help:"Only this runtime. May be given more than once."`
+	Workspaces []string      `name:"workspace" placeholder:"UUID" help:"Only this workspace with its runtimes. May be given more than once."`
+	Sample     time.Duration `placeholder:"DURATION" help:"Only what was not verified for longest, for about this long. Call after call goes round everything."`
+	Repair     bool          `help:"Count again what differs, and verify again."`
 }
 
 // Run compares everything, or what is named, and prints each difference.
@@ -41,21 +42,35 @@ func (c *verifyCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+	if c.Sample < 0 || (c.Sample > 0 && len(runtimes)+len(workspaces) > 0) {
+		return usageError{errors.New("--sample takes a time such as 30s, and no --runtime and no --workspace beside it")}
+	}
 	if err := migrations.CheckCurrent(e.ctx, e.pool); err != nil {
 		return fmt.Errorf("%w: %w", errCannotTell, err)
 	}
 	start := time.Now()
-	v := rollup.Verification{
-		Runtimes: runtimes, Workspaces: workspaces, Progress: e.verifyProgress(),
-		Difference: func(d rollup.Difference) {
-			fmt.Fprintf(e.stdout, "%s: expected %s, found %s\n", d.Rollup, orNothing(d.Expected), orNothing(d.Found))
-		},
+	tell := func(d rollup.Difference) {
+		fmt.Fprintf(e.stdout, "%s: expected %s, found %s\n", d.Rollup, orNothing(d.Expected), orNothing(d.Found))
 	}
-	if !c.Repair {
-		result, err := rollup.Verify(e.ctx, e.pool, v)
-		return e.sayVerified(start, result, err)
+	v := rollup.Verification{Runtimes: runtimes, Workspaces: workspaces, Progress: e.verifyProgress(), Difference: tell}
+	var result rollup.RepairResult
+	switch {
+	case c.Sample > 0:
+		// Everything is due, the longest unverified first. A sample is never empty.
+		begun := false
+		result, err = rollup.VerifySample(e.ctx, e.pool, rollup.Sample{
+			Period: time.Millisecond, Every: time.Millisecond, Difference: tell, LookOnly: !c.Repair,
+			Enough: func() bool {
+				enough := begun && time.Since(start) >= c.Sample
+				begun = true
+				return enough
+			},
+		})
+	case c.Repair:
+		result, err = rollup.VerifyAndRepair(e.ctx, e.pool, v)
+	default:
+		result.Left, err = rollup.Verify(e.ctx, e.pool, v)
 	}
-	result, err := rollup.VerifyAndRepair(e.ctx, e.pool, v)
 	if result.Tasks+result.Runtimes+result.Workspaces > 0 {
 		fmt.Fprintf(e.stdout, "counted %d tasks again, made the buckets of %d runtimes and %d workspaces again\n",
 			result.Tasks, result.Runtimes, result.Workspaces)
