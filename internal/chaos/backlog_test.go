@@ -18,7 +18,7 @@ const backlogRate = 5000
 func TestBacklog(t *testing.T) {
 	t.Parallel()
 	const name = "backlog"
-	n := orElse(*backlogSize, byLength(1_000_000, 15_000))
+	n := orElse(*backlogSize, byLength(1_000_000, 12_000))
 	pool := testdb.New(t)
 	fill(t, pool, demo.Size{Tasks: n / 3})
 	changeUsage(t, pool, n)

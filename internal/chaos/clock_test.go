@@ -70,7 +70,7 @@ func TestClockMoved(t *testing.T) {
 	const hopeless = 30 * time.Second
 	server, clock := startServerWithClock(t)
 	pool := install(t, server)
-	fill(t, pool, demo.Size{Tasks: 3000})
+	fill(t, pool, demo.Size{Tasks: 1200})
 	workers := []*worker{startWorker(t, urlOf(t, pool), "run"), startWorker(t, urlOf(t, pool), "run")}
 	load := startLoad(t, pool, 100)
 	passes(t.Context(), 3*time.Second)

@@ -17,7 +17,7 @@ func TestJobsCopied(t *testing.T) {
 	t.Parallel()
 	const name = "two and more copies of each job"
 	pool := testdb.New(t)
-	fill(t, pool, demo.Size{Tasks: byLength(20_000, 3000)})
+	fill(t, pool, demo.Size{Tasks: byLength(20_000, 1200)})
 	workers := []*worker{startWorker(t, urlOf(t, pool)), startWorker(t, urlOf(t, pool))}
 	load := startLoad(t, pool, 300)
 	watch := watchLag(t, pool)
@@ -51,7 +51,7 @@ func TestDeadlocks(t *testing.T) {
 	pool := testdb.New(t)
 	database := query[string](t, pool, `SELECT current_database()`)
 	execute(t, pool, `ALTER DATABASE `+database+` SET deadlock_timeout = '20ms'`)
-	fill(t, pool, demo.Size{Tasks: byLength(20_000, 3000)})
+	fill(t, pool, demo.Size{Tasks: byLength(20_000, 1200)})
 	workers := []*worker{startWorker(t, urlOf(t, pool)), startWorker(t, urlOf(t, pool))}
 	load := startLoad(t, pool, 300)
 	watch := watchLag(t, pool)

@@ -41,7 +41,7 @@ func TestDiskFull(t *testing.T) {
 	}}
 	server := startServer(t, config)
 	pool := install(t, server)
-	fill(t, pool, demo.Size{Tasks: 3000})
+	fill(t, pool, demo.Size{Tasks: 1200})
 	workers := []*worker{startWorker(t, urlOf(t, pool)), startWorker(t, urlOf(t, pool))}
 	load := startLoad(t, pool, 500)
 	watch := watchLag(t, pool)

@@ -57,7 +57,7 @@ func TestHeldTransaction(t *testing.T) {
 	window := min(held/2, 45*time.Second) // River keeps finished jobs for a minute.
 	server := startServer(t, localpg.Config{Ephemeral: true})
 	pool := install(t, server)
-	fill(t, pool, demo.Size{Tasks: byLength(100_000, 5000)})
+	fill(t, pool, demo.Size{Tasks: byLength(100_000, 2500)})
 	ordinary := []string{"run"} // With the tick that users have.
 	workers := []*worker{startWorker(t, urlOf(t, pool), ordinary...), startWorker(t, urlOf(t, pool), ordinary...)}
 	load := startLoad(t, pool, 1000)

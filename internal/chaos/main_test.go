@@ -21,7 +21,7 @@ var (
 	seedCount   = flag.Int("seeds", 0, "number of random histories with faults; default 200, with -short 5")
 	onlySeed    = flag.Uint64("seed", 0, "play this seed alone")
 	heldFor     = flag.Duration("held", 0, "how long a transaction of the host stays open; default 10m, with -short 10s")
-	backlogSize = flag.Int("backlog", 0, "entries of the backlog; default 1,000,000, with -short 15,000")
+	backlogSize = flag.Int("backlog", 0, "entries of the backlog; default 1,000,000, with -short 12,000")
 	reportPath  = flag.String("report", "", "file whose part between the markers gets the measured table")
 )
 
@@ -59,14 +59,14 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// setParallel lets tests run one after the other, or two at once in the short round, unless -parallel says otherwise.
+// setParallel lets tests run one after the other, or three at once in the short round, unless -parallel says otherwise.
 func setParallel() error {
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
 	if given {
 		return nil
 	}
-	return flag.Set("test.parallel", byLength("1", "2"))
+	return flag.Set("test.parallel", byLength("1", "3"))
 }
 
 // run starts the server that tests share who do nothing to it. testdb finds it by DATABASE_URL.

@@ -66,7 +66,7 @@ func TestNetworkCut(t *testing.T) {
 	t.Parallel()
 	const name = "network cut in the middle of drains, neither side is told"
 	pool := testdb.New(t)
-	fill(t, pool, demo.Size{Tasks: byLength(100_000, 5000)})
+	fill(t, pool, demo.Size{Tasks: byLength(100_000, 2500)})
 	changeUsage(t, pool, byLength(200_000, 20_000))
 	far := newNetwork(t, pool)
 	cutOff := startWorker(t, far.url)
@@ -107,7 +107,7 @@ func TestNetworkDisturbed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			pool := testdb.New(t)
-			fill(t, pool, demo.Size{Tasks: byLength(20_000, 3000)})
+			fill(t, pool, demo.Size{Tasks: byLength(20_000, 1200)})
 			far := newNetwork(t, pool)
 			workers := []*worker{startWorker(t, far.url), startWorker(t, urlOf(t, pool))}
 			load := startLoad(t, pool, 300)

@@ -252,7 +252,7 @@ func TestPgBouncer(t *testing.T) {
 	if err := demo.CreateHost(t.Context(), pool); err != nil {
 		t.Fatal(err)
 	}
-	if err := demo.Fill(t.Context(), pool, demo.Size{Tasks: byLength(20_000, 3000)}); err != nil {
+	if err := demo.Fill(t.Context(), pool, demo.Size{Tasks: byLength(20_000, 1200)}); err != nil {
 		t.Fatal(err)
 	}
 	b := newBouncer(t, pool)

@@ -18,7 +18,7 @@ func TestQuarantinedTask(t *testing.T) {
 	t.Parallel()
 	const name = "one task that cannot be counted"
 	const changedTasks = 1000
-	n := byLength(100_000, 20_000)
+	n := byLength(100_000, 4000)
 	pool := testdb.New(t)
 	fill(t, pool, demo.Size{Tasks: n})
 	workers := []*worker{startWorker(t, urlOf(t, pool)), startWorker(t, urlOf(t, pool))}

@@ -72,7 +72,7 @@ func TestServerStopped(t *testing.T) {
 	config := localpg.Config{Dir: dir}
 	server := startServer(t, config)
 	pool := install(t, server)
-	fill(t, pool, demo.Size{Tasks: byLength(20_000, 3000)})
+	fill(t, pool, demo.Size{Tasks: byLength(20_000, 1200)})
 	workers := []*worker{startWorker(t, urlOf(t, pool)), startWorker(t, urlOf(t, pool))}
 	load := startLoad(t, pool, 300)
 	var longest time.Duration
@@ -106,7 +106,7 @@ func TestStandbyPromoted(t *testing.T) {
 	dir := serverDir(t)
 	first := startServer(t, localpg.Config{Dir: dir})
 	primary := install(t, first)
-	fill(t, primary, demo.Size{Tasks: byLength(20_000, 3000)})
+	fill(t, primary, demo.Size{Tasks: byLength(20_000, 1200)})
 	second := startServer(t, localpg.Config{Dir: serverDir(t), StandbyOf: first.URL()})
 	standby := connect(t, second.URL())
 	hosts := bothHosts(t, first, second)

@@ -18,7 +18,7 @@ func TestStoppedWorker(t *testing.T) {
 	t.Parallel()
 	const name = "SIGSTOP of a worker in the middle of drains"
 	pool := testdb.New(t)
-	fill(t, pool, demo.Size{Tasks: byLength(100_000, 5000)})
+	fill(t, pool, demo.Size{Tasks: byLength(100_000, 2500)})
 	changeUsage(t, pool, byLength(200_000, 20_000))
 	stopped := startWorker(t, urlOf(t, pool, "application_name", "daybook-stopped"))
 	var frozen time.Time

@@ -29,7 +29,7 @@ const running = `SELECT EXISTS (SELECT FROM pg_stat_activity
 func TestTerminated(t *testing.T) {
 	t.Parallel()
 	pool := testdb.New(t)
-	fill(t, pool, demo.Size{Tasks: byLength(300_000, 8000), HotRuntime: 0.6})
+	fill(t, pool, demo.Size{Tasks: byLength(300_000, 5000), HotRuntime: 0.6})
 	const name = "SIGTERM"
 	term := func(what string, w *worker, want int, bound time.Duration) {
 		t.Helper()

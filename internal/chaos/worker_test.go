@@ -114,7 +114,7 @@ const newProcess = "--- new process"
 
 // started tells whether the present process has got as far as working.
 func (w *worker) started() bool {
-	log := w.output.String()
+	log := w.output.all()
 	return strings.Contains(log[max(0, strings.LastIndex(log, newProcess)):], "worker started")
 }
 

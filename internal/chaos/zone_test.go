@@ -142,7 +142,7 @@ func changeZoneRules(t *testing.T, name string) {
 func fillForZones(t *testing.T, pool *pgxpool.Pool) {
 	t.Helper()
 	until := time.Date(2024, 5, 31, 12, 0, 0, 0, time.UTC)
-	fill(t, pool, demo.Size{Tasks: 3000, Runtimes: 24, Days: 120, Until: until})
+	fill(t, pool, demo.Size{Tasks: 2000, Runtimes: 24, Days: 120, Until: until})
 	execute(t, pool, `UPDATE public.task_usage SET created_at = '2024-02-10 22:30Z' WHERE task_id IN (
 		SELECT t.id FROM public.agent_task_queue t JOIN public.agent_runtime r ON r.id = t.runtime_id WHERE r.name = $1)`, quiet)
 	execute(t, pool, `UPDATE public.agent_task_queue t SET started_at = '2024-02-10 22:30Z', completed_at = '2024-02-10 22:40Z'
