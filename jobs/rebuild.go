@@ -10,6 +10,7 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
 
+	"daybook/queries"
 	"daybook/rollup"
 )
 
@@ -41,6 +42,11 @@ func (w *rebuildWorker) Work(ctx context.Context, job *river.Job[RebuildArgs]) e
 	var runtime pgtype.UUID
 	if err := runtime.Scan(job.Args.RuntimeID); err != nil {
 		return river.JobCancel(fmt.Errorf("runtime id: %w", err))
+	}
+	// A copy of this job may have answered the request. To rebuild again would keep drains from the runtime for nothing.
+	requested, err := queries.New(w.fleet.config.Pool).IsRebuildRequested(ctx, runtime)
+	if err != nil || !requested {
+		return err
 	}
 	result, err := rollup.Rebuild(ctx, w.fleet.config.Pool, runtime)
 	if err != nil || result.Busy || result.Requests == 0 {

@@ -34,6 +34,9 @@ LIMIT @max_runtimes;
 SELECT EXISTS (SELECT FROM daybook.dirty_scope) AS has_scopes, floor(extract(epoch FROM clock_timestamp()))::bigint AS tick,
     coalesce((SELECT c.revision FROM daybook.zone_check c), 0)::bigint AS zone_revision;
 
+-- name: IsRebuildRequested :one
+SELECT EXISTS (SELECT FROM daybook.runtime_rebuild r WHERE r.runtime_id = @runtime_id) AS requested;
+
 -- name: RequestOutdatedRebuilds :execrows
 -- Asks for a rebuild wherever buckets are not built for the host's zone and nobody has asked: a runtime that was made anew
 -- under its old id, or whose zone changed while the triggers were off.

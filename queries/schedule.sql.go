@@ -71,6 +71,17 @@ func (q *Queries) DeleteOldHeartbeats(ctx context.Context) error {
 	return err
 }
 
+const isRebuildRequested = `-- name: IsRebuildRequested :one
+SELECT EXISTS (SELECT FROM daybook.runtime_rebuild r WHERE r.runtime_id = $1) AS requested
+`
+
+func (q *Queries) IsRebuildRequested(ctx context.Context, runtimeID pgtype.UUID) (bool, error) {
+	row := q.db.QueryRow(ctx, isRebuildRequested, runtimeID)
+	var requested bool
+	err := row.Scan(&requested)
+	return requested, err
+}
+
 const listDirtyShards = `-- name: ListDirtyShards :many
 
 SELECT s.shard::smallint AS shard, waiting.entries, floor(extract(epoch FROM clock_timestamp()))::bigint AS tick
