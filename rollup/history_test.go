@@ -166,7 +166,7 @@ var mutants = []mutant{{
 // A test of the test above: it must find every classic mistake.
 func TestRandomHistoryFindsMistakes(t *testing.T) {
 	t.Parallel()
-	const rounds = 40
+	const rounds = 120
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
