@@ -20,7 +20,7 @@ SELECT set_config('idle_in_transaction_session_timeout', @idle_timeout::text, tr
     set_config('plan_cache_mode', 'force_generic_plan', true),
     set_config('jit', 'off', true),
     set_config('enable_seqscan', 'off', true),
-    set_config('tcp_user_timeout', @tcp_timeout::text, true);
+    set_config('tcp_user_timeout', @idle_timeout::text, true);
 
 -- name: ClaimDirtyTasks :many
 -- The first entries of the shards, in the order of their numbers, so that none waits for another shard, each after the one that is given or, where that is negative, from where the queue begins. The

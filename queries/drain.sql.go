@@ -981,13 +981,12 @@ SELECT set_config('idle_in_transaction_session_timeout', $1::text, true),
     set_config('plan_cache_mode', 'force_generic_plan', true),
     set_config('jit', 'off', true),
     set_config('enable_seqscan', 'off', true),
-    set_config('tcp_user_timeout', $3::text, true)
+    set_config('tcp_user_timeout', $1::text, true)
 `
 
 type PrepareDrainParams struct {
 	IdleTimeout string
 	LockTimeout string
-	TcpTimeout  string
 }
 
 // idle_in_transaction_session_timeout frees the shard in bounded time if the worker stands still. lock_timeout is less than
@@ -996,7 +995,7 @@ type PrepareDrainParams struct {
 // depend on statistics: a drain reads few rows of large tables, whatever ANALYZE saw last. To compile a statement takes many times longer
 // than to run it. With row_security off, Postgres raises an error where a policy would hide rows and so make the numbers wrong.
 func (q *Queries) PrepareDrain(ctx context.Context, arg PrepareDrainParams) error {
-	_, err := q.db.Exec(ctx, prepareDrain, arg.IdleTimeout, arg.LockTimeout, arg.TcpTimeout)
+	_, err := q.db.Exec(ctx, prepareDrain, arg.IdleTimeout, arg.LockTimeout)
 	return err
 }
 

@@ -8,7 +8,7 @@ SELECT set_config('idle_in_transaction_session_timeout', @idle_timeout::text, tr
     set_config('row_security', 'off', true),
     set_config('work_mem', @work_mem::text, true),
     set_config('jit', 'off', true),
-    set_config('tcp_user_timeout', sqlc.arg(tcp_timeout)::text, true),
+    set_config('tcp_user_timeout', @idle_timeout::text, true),
     set_config('client_connection_check_interval', '1s', true),
     set_config('synchronous_commit', 'off', true);
 

@@ -184,7 +184,7 @@ SELECT set_config('idle_in_transaction_session_timeout', $1::text, true),
     set_config('row_security', 'off', true),
     set_config('work_mem', $3::text, true),
     set_config('jit', 'off', true),
-    set_config('tcp_user_timeout', $4::text, true),
+    set_config('tcp_user_timeout', $1::text, true),
     set_config('client_connection_check_interval', '1s', true),
     set_config('synchronous_commit', 'off', true)
 `
@@ -193,18 +193,12 @@ type PrepareRebuildParams struct {
 	IdleTimeout string
 	LockTimeout string
 	WorkMem     string
-	TcpTimeout  string
 }
 
 // The statements of one rebuild transaction, in order. READ COMMITTED.
 // The timeouts free the runtime in bounded time if the worker stands still or is gone.
 func (q *Queries) PrepareRebuild(ctx context.Context, arg PrepareRebuildParams) error {
-	_, err := q.db.Exec(ctx, prepareRebuild,
-		arg.IdleTimeout,
-		arg.LockTimeout,
-		arg.WorkMem,
-		arg.TcpTimeout,
-	)
+	_, err := q.db.Exec(ctx, prepareRebuild, arg.IdleTimeout, arg.LockTimeout, arg.WorkMem)
 	return err
 }
 

@@ -24,7 +24,7 @@ const (
 // progressStep is how many entries later a drain notes how far it is. It bounds the dead entries that the next one passes.
 const progressStep = 1000
 
-var prepareDrain = queries.PrepareDrainParams{IdleTimeout: idleTimeout, TcpTimeout: idleTimeout, LockTimeout: drainLockTimeout}
+var prepareDrain = queries.PrepareDrainParams{IdleTimeout: idleTimeout, LockTimeout: drainLockTimeout}
 
 // DrainResult says what a drain did.
 type DrainResult struct {
@@ -309,6 +309,9 @@ func apply(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (applyR
 			continue
 		}
 		result.applied = append(result.applied, task)
+		if l.refused[task] {
+			result.refused = append(result.refused, task)
+		}
 		if err := d.add(l.before[task], -1); err != nil {
 			return result, err
 		}
@@ -324,12 +327,6 @@ func apply(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (applyR
 	}
 	if err := result.belowZero.askForRepair(ctx, q); err != nil {
 		return result, err
-	}
-	isApplied := setOf(result.applied)
-	for _, task := range l.refused {
-		if isApplied[task] {
-			result.refused = append(result.refused, task)
-		}
 	}
 	if err := q.ForgiveTasks(ctx, result.applied); err != nil {
 		return result, fmt.Errorf("forgive tasks: %w", err)

@@ -3,7 +3,6 @@ package rollup
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/jackc/pgx/v5/pgtype"
@@ -49,7 +48,7 @@ type taskState struct {
 type ledger struct {
 	before, after map[pgtype.UUID]*taskState
 	// refused are the tasks that changed though they have usage, or had it, from before the days that are open. It is not counted again.
-	refused []pgtype.UUID
+	refused map[pgtype.UUID]bool
 	// zones holds the zone that the local columns of each runtime were computed in: empty if the runtime has none yet, or
 	// a rebuild changed it between two reads.
 	zones map[pgtype.UUID]string
@@ -58,9 +57,10 @@ type ledger struct {
 // readLedger reads the tasks' facts and then the source. The caller holds the shard of every task, so the facts stay as they are.
 func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*ledger, error) {
 	l := &ledger{
-		before: make(map[pgtype.UUID]*taskState),
-		after:  make(map[pgtype.UUID]*taskState, len(tasks)),
-		zones:  make(map[pgtype.UUID]string),
+		before:  make(map[pgtype.UUID]*taskState),
+		after:   make(map[pgtype.UUID]*taskState, len(tasks)),
+		zones:   make(map[pgtype.UUID]string),
+		refused: make(map[pgtype.UUID]bool),
 	}
 	usage, err := q.ListUsageFacts(ctx, tasks)
 	if err != nil {
@@ -97,7 +97,6 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 	if err != nil {
 		return nil, fmt.Errorf("list source: %w", err)
 	}
-	refused := make(map[pgtype.UUID]bool)
 	for i := range source {
 		r := &source[i]
 		for _, at := range [...]pgtype.Timestamptz{r.StartedAt, r.CompletedAt, r.CreatedAt} {
@@ -117,7 +116,7 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 		}
 		switch {
 		case r.IsOld:
-			refused[r.TaskID] = true
+			l.refused[r.TaskID] = true
 		case r.HasUsage:
 			state.usage = append(state.usage, usageFact{
 				dimensions: dims,
@@ -131,10 +130,9 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 	for _, task := range tasks {
 		before, after := l.before[task], l.after[task]
 		if (isOld[task] && after == nil) || before.closedBut(after) || after.closedBut(before) {
-			refused[task] = true
+			l.refused[task] = true
 		}
 	}
-	l.refused = slices.Collect(maps.Keys(refused))
 	return l, nil
 }
 

@@ -86,21 +86,14 @@ func Prune(ctx context.Context, db DB, before time.Time, progress func(removed i
 // closeDays waits for rebuilds and drains that are at work, since each of them must see the same days open from its beginning to its end. It
 // gives up soon, and is tried again, so that rebuilds that are asked for meanwhile get their turn.
 func closeDays(ctx context.Context, q *queries.Queries, before time.Time) (time.Time, error) {
-	err := q.PrepareRebuild(ctx, queries.PrepareRebuildParams{
-		IdleTimeout: idleTimeout, TcpTimeout: idleTimeout, LockTimeout: rebuildLockTimeout, WorkMem: rebuildMemory,
-	})
-	if err != nil {
-		return time.Time{}, fmt.Errorf("prepare: %w", err)
+	if err := prepareRebuild(ctx, q, rebuildLockTimeout); err != nil {
+		return time.Time{}, err
 	}
 	if err := q.LockPrune(ctx, lockClassPrune); err != nil {
 		return time.Time{}, fmt.Errorf("wait for rebuilds: %w", err)
 	}
-	shards, err := q.ListShards(ctx)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("list shards: %w", err)
-	}
-	if err := q.LockShards(ctx, queries.LockShardsParams{LockClass: lockClassShard, Shards: widen(shards)}); err != nil {
-		return time.Time{}, fmt.Errorf("wait for drains: %w", err)
+	if err := lockAllShards(ctx, q); err != nil {
+		return time.Time{}, err
 	}
 	row, err := q.CloseDays(ctx, queries.CloseDaysParams{Before: pgtype.Date{Time: before, Valid: true}, MinDays: MinOpenDays})
 	if err != nil {

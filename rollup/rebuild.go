@@ -49,11 +49,8 @@ func Rebuild(ctx context.Context, db DB, runtime pgtype.UUID) (RebuildResult, er
 }
 
 func rebuild(ctx context.Context, q *queries.Queries, runtime pgtype.UUID) (RebuildResult, error) {
-	err := q.PrepareRebuild(ctx, queries.PrepareRebuildParams{
-		IdleTimeout: idleTimeout, TcpTimeout: idleTimeout, LockTimeout: rebuildLockTimeout, WorkMem: rebuildMemory,
-	})
-	if err != nil {
-		return RebuildResult{}, fmt.Errorf("prepare: %w", err)
+	if err := prepareRebuild(ctx, q, rebuildLockTimeout); err != nil {
+		return RebuildResult{}, err
 	}
 	locked, err := q.TryLockRebuild(ctx, queries.TryLockRebuildParams{
 		PruneClass: lockClassPrune, LockClass: lockClassRebuild, RuntimeID: runtime,
@@ -99,6 +96,27 @@ func rebuild(ctx context.Context, q *queries.Queries, runtime pgtype.UUID) (Rebu
 		return result, fmt.Errorf("delete requests: %w", err)
 	}
 	return result, nil
+}
+
+// prepareRebuild begins a transaction that changes many buckets. It waits for each lock for as long as lockTimeout says; "0" is for ever.
+func prepareRebuild(ctx context.Context, q *queries.Queries, lockTimeout string) error {
+	err := q.PrepareRebuild(ctx, queries.PrepareRebuildParams{IdleTimeout: idleTimeout, LockTimeout: lockTimeout, WorkMem: rebuildMemory})
+	if err != nil {
+		return fmt.Errorf("prepare: %w", err)
+	}
+	return nil
+}
+
+// lockAllShards waits for the drains at work and keeps new ones from beginning until the transaction ends.
+func lockAllShards(ctx context.Context, q *queries.Queries) error {
+	shards, err := q.ListShards(ctx)
+	if err != nil {
+		return fmt.Errorf("list shards: %w", err)
+	}
+	if err := q.LockShards(ctx, queries.LockShardsParams{LockClass: lockClassShard, Shards: widen(shards)}); err != nil {
+		return fmt.Errorf("lock shards: %w", err)
+	}
+	return nil
 }
 
 // A step is a statement about one runtime or workspace.

@@ -154,16 +154,11 @@ func (r *repair) do(ctx context.Context, db DB, result *RepairResult) error {
 func rebuildWorkspaces(ctx context.Context, db DB, workspaces []pgtype.UUID) error {
 	return inTx(ctx, db, func(tx pgx.Tx) error {
 		q := queries.New(tx)
-		err := q.PrepareRebuild(ctx, queries.PrepareRebuildParams{IdleTimeout: idleTimeout, TcpTimeout: idleTimeout, LockTimeout: "0", WorkMem: rebuildMemory})
-		if err != nil {
-			return fmt.Errorf("prepare: %w", err)
+		if err := prepareRebuild(ctx, q, "0"); err != nil {
+			return err
 		}
-		shards, err := q.ListShards(ctx)
-		if err != nil {
-			return fmt.Errorf("list shards: %w", err)
-		}
-		if err := q.LockShards(ctx, queries.LockShardsParams{LockClass: lockClassShard, Shards: widen(shards)}); err != nil {
-			return fmt.Errorf("lock shards: %w", err)
+		if err := lockAllShards(ctx, q); err != nil {
+			return err
 		}
 		for _, step := range []struct {
 			name string
