@@ -59,8 +59,8 @@ func writeEverywhere(t *testing.T, pool *pgxpool.Pool, w ids) {
 func triggerCount(t *testing.T, pool *pgxpool.Pool) int {
 	t.Helper()
 	return scalar[int](t, pool, `
-		SELECT count(*) FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid
-		WHERE p.pronamespace = to_regnamespace('daybook') AND NOT g.tgisinternal`)
+		SELECT count(*) FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid JOIN pg_class c ON c.oid = g.tgrelid
+		WHERE p.pronamespace = to_regnamespace('daybook') AND c.relnamespace <> p.pronamespace AND NOT g.tgisinternal`)
 }
 
 func TestGivesUpRatherThanQueue(t *testing.T) {

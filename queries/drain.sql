@@ -173,84 +173,149 @@ ON CONFLICT (task_id) DO UPDATE SET
 DELETE FROM daybook.task_fact WHERE task_id = ANY(@task_ids::uuid[]);
 
 -- Buckets next, tables in the order of this file and rows in key order: drains of different shards share buckets,
--- and in any other order they deadlock.
+-- and in any other order they deadlock. The row of a bucket is the one of the highest generation: see migrations/0012_create_generations.sql.
 
 -- name: AddToUsageDaily :exec
 INSERT INTO daybook.task_usage_daily AS b
-SELECT unnest(@runtime_ids::uuid[]), unnest(@bucket_dates::date[]), unnest(@providers::text[]),
-    unnest(@models::text[]), unnest(@input_tokens::bigint[]), unnest(@output_tokens::bigint[]),
-    unnest(@cache_read_tokens::bigint[]), unnest(@cache_write_tokens::bigint[]), unnest(@event_counts::bigint[])
+SELECT d.*, coalesce((
+    SELECT x.generation FROM daybook.task_usage_daily x
+    WHERE x.runtime_id = d.runtime_id AND x.bucket_date = d.bucket_date AND x.provider = d.provider AND x.model = d.model
+    ORDER BY x.generation DESC LIMIT 1), 0)
+FROM (
+    SELECT unnest(@runtime_ids::uuid[]) AS runtime_id, unnest(@bucket_dates::date[]) AS bucket_date,
+        unnest(@providers::text[]) AS provider, unnest(@models::text[]) AS model,
+        unnest(@input_tokens::bigint[]) AS input_tokens, unnest(@output_tokens::bigint[]) AS output_tokens,
+        unnest(@cache_read_tokens::bigint[]) AS cache_read_tokens,
+        unnest(@cache_write_tokens::bigint[]) AS cache_write_tokens, unnest(@event_counts::bigint[]) AS event_count
+) d
 ORDER BY 1, 2, 3, 4
-ON CONFLICT (runtime_id, bucket_date, provider, model) DO UPDATE SET
+ON CONFLICT (runtime_id, bucket_date, provider, model, generation) DO UPDATE SET
     input_tokens = b.input_tokens + excluded.input_tokens,
     output_tokens = b.output_tokens + excluded.output_tokens,
     cache_read_tokens = b.cache_read_tokens + excluded.cache_read_tokens,
     cache_write_tokens = b.cache_write_tokens + excluded.cache_write_tokens,
-    event_count = b.event_count + excluded.event_count;
+    event_count = b.event_count + excluded.event_count,
+    generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
+    writes = (b.writes + 1) % daybook.writes_of_generation();
 
 -- name: AddToUsageByAgent :exec
 INSERT INTO daybook.task_usage_daily_by_agent AS b
-SELECT unnest(@runtime_ids::uuid[]), unnest(@bucket_dates::date[]), unnest(@agent_ids::uuid[]),
-    unnest(@providers::text[]), unnest(@models::text[]), unnest(@input_tokens::bigint[]),
-    unnest(@output_tokens::bigint[]), unnest(@cache_read_tokens::bigint[]), unnest(@cache_write_tokens::bigint[]),
-    unnest(@event_counts::bigint[]), unnest(@task_counts::bigint[])
+SELECT d.*, coalesce((
+    SELECT x.generation FROM daybook.task_usage_daily_by_agent x
+    WHERE x.runtime_id = d.runtime_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id AND x.provider = d.provider AND x.model = d.model
+    ORDER BY x.generation DESC LIMIT 1), 0)
+FROM (
+    SELECT unnest(@runtime_ids::uuid[]) AS runtime_id, unnest(@bucket_dates::date[]) AS bucket_date,
+        unnest(@agent_ids::uuid[]) AS agent_id, unnest(@providers::text[]) AS provider, unnest(@models::text[]) AS model,
+        unnest(@input_tokens::bigint[]) AS input_tokens, unnest(@output_tokens::bigint[]) AS output_tokens,
+        unnest(@cache_read_tokens::bigint[]) AS cache_read_tokens,
+        unnest(@cache_write_tokens::bigint[]) AS cache_write_tokens, unnest(@event_counts::bigint[]) AS event_count,
+        unnest(@task_counts::bigint[]) AS task_count
+) d
 ORDER BY 1, 2, 3, 4, 5
-ON CONFLICT (runtime_id, bucket_date, agent_id, provider, model) DO UPDATE SET
+ON CONFLICT (runtime_id, bucket_date, agent_id, provider, model, generation) DO UPDATE SET
     input_tokens = b.input_tokens + excluded.input_tokens,
     output_tokens = b.output_tokens + excluded.output_tokens,
     cache_read_tokens = b.cache_read_tokens + excluded.cache_read_tokens,
     cache_write_tokens = b.cache_write_tokens + excluded.cache_write_tokens,
     event_count = b.event_count + excluded.event_count,
-    task_count = b.task_count + excluded.task_count;
+    task_count = b.task_count + excluded.task_count,
+    generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
+    writes = (b.writes + 1) % daybook.writes_of_generation();
 
 -- name: AddToUsageByHour :exec
 INSERT INTO daybook.task_usage_daily_by_hour AS b
-SELECT unnest(@runtime_ids::uuid[]), unnest(@bucket_dates::date[]), unnest(@hours::smallint[]),
-    unnest(@providers::text[]), unnest(@models::text[]), unnest(@input_tokens::bigint[]),
-    unnest(@output_tokens::bigint[]), unnest(@cache_read_tokens::bigint[]), unnest(@cache_write_tokens::bigint[]),
-    unnest(@event_counts::bigint[]), unnest(@task_counts::bigint[])
+SELECT d.*, coalesce((
+    SELECT x.generation FROM daybook.task_usage_daily_by_hour x
+    WHERE x.runtime_id = d.runtime_id AND x.bucket_date = d.bucket_date AND x.hour = d.hour AND x.provider = d.provider AND x.model = d.model
+    ORDER BY x.generation DESC LIMIT 1), 0)
+FROM (
+    SELECT unnest(@runtime_ids::uuid[]) AS runtime_id, unnest(@bucket_dates::date[]) AS bucket_date,
+        unnest(@hours::smallint[]) AS hour, unnest(@providers::text[]) AS provider, unnest(@models::text[]) AS model,
+        unnest(@input_tokens::bigint[]) AS input_tokens, unnest(@output_tokens::bigint[]) AS output_tokens,
+        unnest(@cache_read_tokens::bigint[]) AS cache_read_tokens,
+        unnest(@cache_write_tokens::bigint[]) AS cache_write_tokens, unnest(@event_counts::bigint[]) AS event_count,
+        unnest(@task_counts::bigint[]) AS task_count
+) d
 ORDER BY 1, 2, 3, 4, 5
-ON CONFLICT (runtime_id, bucket_date, hour, provider, model) DO UPDATE SET
+ON CONFLICT (runtime_id, bucket_date, hour, provider, model, generation) DO UPDATE SET
     input_tokens = b.input_tokens + excluded.input_tokens,
     output_tokens = b.output_tokens + excluded.output_tokens,
     cache_read_tokens = b.cache_read_tokens + excluded.cache_read_tokens,
     cache_write_tokens = b.cache_write_tokens + excluded.cache_write_tokens,
     event_count = b.event_count + excluded.event_count,
-    task_count = b.task_count + excluded.task_count;
+    task_count = b.task_count + excluded.task_count,
+    generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
+    writes = (b.writes + 1) % daybook.writes_of_generation();
 
 -- name: AddToActivityByHour :exec
 INSERT INTO daybook.task_activity_by_hour AS b
-SELECT unnest(@runtime_ids::uuid[]), unnest(@hours::smallint[]), unnest(@task_counts::bigint[])
+SELECT d.*, coalesce((
+    SELECT x.generation FROM daybook.task_activity_by_hour x
+    WHERE x.runtime_id = d.runtime_id AND x.hour = d.hour
+    ORDER BY x.generation DESC LIMIT 1), 0)
+FROM (
+    SELECT unnest(@runtime_ids::uuid[]) AS runtime_id, unnest(@hours::smallint[]) AS hour,
+        unnest(@task_counts::bigint[]) AS task_count
+) d
 ORDER BY 1, 2
-ON CONFLICT (runtime_id, hour) DO UPDATE SET task_count = b.task_count + excluded.task_count;
+ON CONFLICT (runtime_id, hour, generation) DO UPDATE SET
+    task_count = b.task_count + excluded.task_count,
+    generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
+    writes = (b.writes + 1) % daybook.writes_of_generation();
 
 -- name: AddToWorkspaceUsage :exec
 INSERT INTO daybook.workspace_usage_daily AS b
-SELECT unnest(@workspace_ids::uuid[]), unnest(@bucket_dates::date[]), unnest(@project_ids::uuid[]),
-    unnest(@agent_ids::uuid[]), unnest(@providers::text[]), unnest(@models::text[]),
-    unnest(@input_tokens::bigint[]), unnest(@output_tokens::bigint[]), unnest(@cache_read_tokens::bigint[]),
-    unnest(@cache_write_tokens::bigint[]), unnest(@event_counts::bigint[]), unnest(@day_task_counts::bigint[]),
-    unnest(@window_task_counts::bigint[])
+SELECT d.*, coalesce(CASE WHEN d.project_id IS NULL
+    THEN (SELECT x.generation FROM daybook.workspace_usage_daily x
+        WHERE x.project_id IS NULL AND x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id AND x.provider = d.provider AND x.model = d.model
+        ORDER BY x.generation DESC LIMIT 1)
+    ELSE (SELECT x.generation FROM daybook.workspace_usage_daily x
+        WHERE x.project_id = d.project_id AND x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id AND x.provider = d.provider AND x.model = d.model
+        ORDER BY x.generation DESC LIMIT 1) END, 0)
+FROM (
+    SELECT unnest(@workspace_ids::uuid[]) AS workspace_id, unnest(@bucket_dates::date[]) AS bucket_date,
+        unnest(@project_ids::uuid[]) AS project_id, unnest(@agent_ids::uuid[]) AS agent_id,
+        unnest(@providers::text[]) AS provider, unnest(@models::text[]) AS model,
+        unnest(@input_tokens::bigint[]) AS input_tokens, unnest(@output_tokens::bigint[]) AS output_tokens,
+        unnest(@cache_read_tokens::bigint[]) AS cache_read_tokens,
+        unnest(@cache_write_tokens::bigint[]) AS cache_write_tokens, unnest(@event_counts::bigint[]) AS event_count,
+        unnest(@day_task_counts::bigint[]) AS day_task_count, unnest(@window_task_counts::bigint[]) AS window_task_count
+) d
 ORDER BY 1, 2, 3, 4, 5, 6
-ON CONFLICT (workspace_id, bucket_date, project_id, agent_id, provider, model) DO UPDATE SET
+ON CONFLICT (workspace_id, bucket_date, project_id, agent_id, provider, model, generation) DO UPDATE SET
     input_tokens = b.input_tokens + excluded.input_tokens,
     output_tokens = b.output_tokens + excluded.output_tokens,
     cache_read_tokens = b.cache_read_tokens + excluded.cache_read_tokens,
     cache_write_tokens = b.cache_write_tokens + excluded.cache_write_tokens,
     event_count = b.event_count + excluded.event_count,
     day_task_count = b.day_task_count + excluded.day_task_count,
-    window_task_count = b.window_task_count + excluded.window_task_count;
+    window_task_count = b.window_task_count + excluded.window_task_count,
+    generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
+    writes = (b.writes + 1) % daybook.writes_of_generation();
 
 -- name: AddToWorkspaceRunTime :exec
 INSERT INTO daybook.workspace_run_time_daily AS b
-SELECT unnest(@workspace_ids::uuid[]), unnest(@bucket_dates::date[]), unnest(@project_ids::uuid[]),
-    unnest(@agent_ids::uuid[]), unnest(@total_microseconds::bigint[]), unnest(@task_counts::bigint[]),
-    unnest(@failed_counts::bigint[])
+SELECT d.*, coalesce(CASE WHEN d.project_id IS NULL
+    THEN (SELECT x.generation FROM daybook.workspace_run_time_daily x
+        WHERE x.project_id IS NULL AND x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id
+        ORDER BY x.generation DESC LIMIT 1)
+    ELSE (SELECT x.generation FROM daybook.workspace_run_time_daily x
+        WHERE x.project_id = d.project_id AND x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id
+        ORDER BY x.generation DESC LIMIT 1) END, 0)
+FROM (
+    SELECT unnest(@workspace_ids::uuid[]) AS workspace_id, unnest(@bucket_dates::date[]) AS bucket_date,
+        unnest(@project_ids::uuid[]) AS project_id, unnest(@agent_ids::uuid[]) AS agent_id,
+        unnest(@total_microseconds::bigint[]) AS total_microseconds, unnest(@task_counts::bigint[]) AS task_count,
+        unnest(@failed_counts::bigint[]) AS failed_count
+) d
 ORDER BY 1, 2, 3, 4
-ON CONFLICT (workspace_id, bucket_date, project_id, agent_id) DO UPDATE SET
+ON CONFLICT (workspace_id, bucket_date, project_id, agent_id, generation) DO UPDATE SET
     total_microseconds = b.total_microseconds + excluded.total_microseconds,
     task_count = b.task_count + excluded.task_count,
-    failed_count = b.failed_count + excluded.failed_count;
+    failed_count = b.failed_count + excluded.failed_count,
+    generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
+    writes = (b.writes + 1) % daybook.writes_of_generation();
 
 -- Buckets from which something was taken back may have no facts left. The rows are locked by the statements above, so this waits for nobody.
 -- Returned is whose buckets are below zero, or hold something of no fact, which can only be after somebody changed the ledger by hand.

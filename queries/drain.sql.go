@@ -13,9 +13,19 @@ import (
 
 const addToActivityByHour = `-- name: AddToActivityByHour :exec
 INSERT INTO daybook.task_activity_by_hour AS b
-SELECT unnest($1::uuid[]), unnest($2::smallint[]), unnest($3::bigint[])
+SELECT d.runtime_id, d.hour, d.task_count, coalesce((
+    SELECT x.generation FROM daybook.task_activity_by_hour x
+    WHERE x.runtime_id = d.runtime_id AND x.hour = d.hour
+    ORDER BY x.generation DESC LIMIT 1), 0)
+FROM (
+    SELECT unnest($1::uuid[]) AS runtime_id, unnest($2::smallint[]) AS hour,
+        unnest($3::bigint[]) AS task_count
+) d
 ORDER BY 1, 2
-ON CONFLICT (runtime_id, hour) DO UPDATE SET task_count = b.task_count + excluded.task_count
+ON CONFLICT (runtime_id, hour, generation) DO UPDATE SET
+    task_count = b.task_count + excluded.task_count,
+    generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
+    writes = (b.writes + 1) % daybook.writes_of_generation()
 `
 
 type AddToActivityByHourParams struct {
@@ -31,18 +41,28 @@ func (q *Queries) AddToActivityByHour(ctx context.Context, arg AddToActivityByHo
 
 const addToUsageByAgent = `-- name: AddToUsageByAgent :exec
 INSERT INTO daybook.task_usage_daily_by_agent AS b
-SELECT unnest($1::uuid[]), unnest($2::date[]), unnest($3::uuid[]),
-    unnest($4::text[]), unnest($5::text[]), unnest($6::bigint[]),
-    unnest($7::bigint[]), unnest($8::bigint[]), unnest($9::bigint[]),
-    unnest($10::bigint[]), unnest($11::bigint[])
+SELECT d.runtime_id, d.bucket_date, d.agent_id, d.provider, d.model, d.input_tokens, d.output_tokens, d.cache_read_tokens, d.cache_write_tokens, d.event_count, d.task_count, coalesce((
+    SELECT x.generation FROM daybook.task_usage_daily_by_agent x
+    WHERE x.runtime_id = d.runtime_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id AND x.provider = d.provider AND x.model = d.model
+    ORDER BY x.generation DESC LIMIT 1), 0)
+FROM (
+    SELECT unnest($1::uuid[]) AS runtime_id, unnest($2::date[]) AS bucket_date,
+        unnest($3::uuid[]) AS agent_id, unnest($4::text[]) AS provider, unnest($5::text[]) AS model,
+        unnest($6::bigint[]) AS input_tokens, unnest($7::bigint[]) AS output_tokens,
+        unnest($8::bigint[]) AS cache_read_tokens,
+        unnest($9::bigint[]) AS cache_write_tokens, unnest($10::bigint[]) AS event_count,
+        unnest($11::bigint[]) AS task_count
+) d
 ORDER BY 1, 2, 3, 4, 5
-ON CONFLICT (runtime_id, bucket_date, agent_id, provider, model) DO UPDATE SET
+ON CONFLICT (runtime_id, bucket_date, agent_id, provider, model, generation) DO UPDATE SET
     input_tokens = b.input_tokens + excluded.input_tokens,
     output_tokens = b.output_tokens + excluded.output_tokens,
     cache_read_tokens = b.cache_read_tokens + excluded.cache_read_tokens,
     cache_write_tokens = b.cache_write_tokens + excluded.cache_write_tokens,
     event_count = b.event_count + excluded.event_count,
-    task_count = b.task_count + excluded.task_count
+    task_count = b.task_count + excluded.task_count,
+    generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
+    writes = (b.writes + 1) % daybook.writes_of_generation()
 `
 
 type AddToUsageByAgentParams struct {
@@ -78,18 +98,28 @@ func (q *Queries) AddToUsageByAgent(ctx context.Context, arg AddToUsageByAgentPa
 
 const addToUsageByHour = `-- name: AddToUsageByHour :exec
 INSERT INTO daybook.task_usage_daily_by_hour AS b
-SELECT unnest($1::uuid[]), unnest($2::date[]), unnest($3::smallint[]),
-    unnest($4::text[]), unnest($5::text[]), unnest($6::bigint[]),
-    unnest($7::bigint[]), unnest($8::bigint[]), unnest($9::bigint[]),
-    unnest($10::bigint[]), unnest($11::bigint[])
+SELECT d.runtime_id, d.bucket_date, d.hour, d.provider, d.model, d.input_tokens, d.output_tokens, d.cache_read_tokens, d.cache_write_tokens, d.event_count, d.task_count, coalesce((
+    SELECT x.generation FROM daybook.task_usage_daily_by_hour x
+    WHERE x.runtime_id = d.runtime_id AND x.bucket_date = d.bucket_date AND x.hour = d.hour AND x.provider = d.provider AND x.model = d.model
+    ORDER BY x.generation DESC LIMIT 1), 0)
+FROM (
+    SELECT unnest($1::uuid[]) AS runtime_id, unnest($2::date[]) AS bucket_date,
+        unnest($3::smallint[]) AS hour, unnest($4::text[]) AS provider, unnest($5::text[]) AS model,
+        unnest($6::bigint[]) AS input_tokens, unnest($7::bigint[]) AS output_tokens,
+        unnest($8::bigint[]) AS cache_read_tokens,
+        unnest($9::bigint[]) AS cache_write_tokens, unnest($10::bigint[]) AS event_count,
+        unnest($11::bigint[]) AS task_count
+) d
 ORDER BY 1, 2, 3, 4, 5
-ON CONFLICT (runtime_id, bucket_date, hour, provider, model) DO UPDATE SET
+ON CONFLICT (runtime_id, bucket_date, hour, provider, model, generation) DO UPDATE SET
     input_tokens = b.input_tokens + excluded.input_tokens,
     output_tokens = b.output_tokens + excluded.output_tokens,
     cache_read_tokens = b.cache_read_tokens + excluded.cache_read_tokens,
     cache_write_tokens = b.cache_write_tokens + excluded.cache_write_tokens,
     event_count = b.event_count + excluded.event_count,
-    task_count = b.task_count + excluded.task_count
+    task_count = b.task_count + excluded.task_count,
+    generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
+    writes = (b.writes + 1) % daybook.writes_of_generation()
 `
 
 type AddToUsageByHourParams struct {
@@ -126,16 +156,26 @@ func (q *Queries) AddToUsageByHour(ctx context.Context, arg AddToUsageByHourPara
 const addToUsageDaily = `-- name: AddToUsageDaily :exec
 
 INSERT INTO daybook.task_usage_daily AS b
-SELECT unnest($1::uuid[]), unnest($2::date[]), unnest($3::text[]),
-    unnest($4::text[]), unnest($5::bigint[]), unnest($6::bigint[]),
-    unnest($7::bigint[]), unnest($8::bigint[]), unnest($9::bigint[])
+SELECT d.runtime_id, d.bucket_date, d.provider, d.model, d.input_tokens, d.output_tokens, d.cache_read_tokens, d.cache_write_tokens, d.event_count, coalesce((
+    SELECT x.generation FROM daybook.task_usage_daily x
+    WHERE x.runtime_id = d.runtime_id AND x.bucket_date = d.bucket_date AND x.provider = d.provider AND x.model = d.model
+    ORDER BY x.generation DESC LIMIT 1), 0)
+FROM (
+    SELECT unnest($1::uuid[]) AS runtime_id, unnest($2::date[]) AS bucket_date,
+        unnest($3::text[]) AS provider, unnest($4::text[]) AS model,
+        unnest($5::bigint[]) AS input_tokens, unnest($6::bigint[]) AS output_tokens,
+        unnest($7::bigint[]) AS cache_read_tokens,
+        unnest($8::bigint[]) AS cache_write_tokens, unnest($9::bigint[]) AS event_count
+) d
 ORDER BY 1, 2, 3, 4
-ON CONFLICT (runtime_id, bucket_date, provider, model) DO UPDATE SET
+ON CONFLICT (runtime_id, bucket_date, provider, model, generation) DO UPDATE SET
     input_tokens = b.input_tokens + excluded.input_tokens,
     output_tokens = b.output_tokens + excluded.output_tokens,
     cache_read_tokens = b.cache_read_tokens + excluded.cache_read_tokens,
     cache_write_tokens = b.cache_write_tokens + excluded.cache_write_tokens,
-    event_count = b.event_count + excluded.event_count
+    event_count = b.event_count + excluded.event_count,
+    generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
+    writes = (b.writes + 1) % daybook.writes_of_generation()
 `
 
 type AddToUsageDailyParams struct {
@@ -151,7 +191,7 @@ type AddToUsageDailyParams struct {
 }
 
 // Buckets next, tables in the order of this file and rows in key order: drains of different shards share buckets,
-// and in any other order they deadlock.
+// and in any other order they deadlock. The row of a bucket is the one of the highest generation: see migrations/0012_create_generations.sql.
 func (q *Queries) AddToUsageDaily(ctx context.Context, arg AddToUsageDailyParams) error {
 	_, err := q.db.Exec(ctx, addToUsageDaily,
 		arg.RuntimeIds,
@@ -169,14 +209,26 @@ func (q *Queries) AddToUsageDaily(ctx context.Context, arg AddToUsageDailyParams
 
 const addToWorkspaceRunTime = `-- name: AddToWorkspaceRunTime :exec
 INSERT INTO daybook.workspace_run_time_daily AS b
-SELECT unnest($1::uuid[]), unnest($2::date[]), unnest($3::uuid[]),
-    unnest($4::uuid[]), unnest($5::bigint[]), unnest($6::bigint[]),
-    unnest($7::bigint[])
+SELECT d.workspace_id, d.bucket_date, d.project_id, d.agent_id, d.total_microseconds, d.task_count, d.failed_count, coalesce(CASE WHEN d.project_id IS NULL
+    THEN (SELECT x.generation FROM daybook.workspace_run_time_daily x
+        WHERE x.project_id IS NULL AND x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id
+        ORDER BY x.generation DESC LIMIT 1)
+    ELSE (SELECT x.generation FROM daybook.workspace_run_time_daily x
+        WHERE x.project_id = d.project_id AND x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id
+        ORDER BY x.generation DESC LIMIT 1) END, 0)
+FROM (
+    SELECT unnest($1::uuid[]) AS workspace_id, unnest($2::date[]) AS bucket_date,
+        unnest($3::uuid[]) AS project_id, unnest($4::uuid[]) AS agent_id,
+        unnest($5::bigint[]) AS total_microseconds, unnest($6::bigint[]) AS task_count,
+        unnest($7::bigint[]) AS failed_count
+) d
 ORDER BY 1, 2, 3, 4
-ON CONFLICT (workspace_id, bucket_date, project_id, agent_id) DO UPDATE SET
+ON CONFLICT (workspace_id, bucket_date, project_id, agent_id, generation) DO UPDATE SET
     total_microseconds = b.total_microseconds + excluded.total_microseconds,
     task_count = b.task_count + excluded.task_count,
-    failed_count = b.failed_count + excluded.failed_count
+    failed_count = b.failed_count + excluded.failed_count,
+    generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
+    writes = (b.writes + 1) % daybook.writes_of_generation()
 `
 
 type AddToWorkspaceRunTimeParams struct {
@@ -204,20 +256,33 @@ func (q *Queries) AddToWorkspaceRunTime(ctx context.Context, arg AddToWorkspaceR
 
 const addToWorkspaceUsage = `-- name: AddToWorkspaceUsage :exec
 INSERT INTO daybook.workspace_usage_daily AS b
-SELECT unnest($1::uuid[]), unnest($2::date[]), unnest($3::uuid[]),
-    unnest($4::uuid[]), unnest($5::text[]), unnest($6::text[]),
-    unnest($7::bigint[]), unnest($8::bigint[]), unnest($9::bigint[]),
-    unnest($10::bigint[]), unnest($11::bigint[]), unnest($12::bigint[]),
-    unnest($13::bigint[])
+SELECT d.workspace_id, d.bucket_date, d.project_id, d.agent_id, d.provider, d.model, d.input_tokens, d.output_tokens, d.cache_read_tokens, d.cache_write_tokens, d.event_count, d.day_task_count, d.window_task_count, coalesce(CASE WHEN d.project_id IS NULL
+    THEN (SELECT x.generation FROM daybook.workspace_usage_daily x
+        WHERE x.project_id IS NULL AND x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id AND x.provider = d.provider AND x.model = d.model
+        ORDER BY x.generation DESC LIMIT 1)
+    ELSE (SELECT x.generation FROM daybook.workspace_usage_daily x
+        WHERE x.project_id = d.project_id AND x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id AND x.provider = d.provider AND x.model = d.model
+        ORDER BY x.generation DESC LIMIT 1) END, 0)
+FROM (
+    SELECT unnest($1::uuid[]) AS workspace_id, unnest($2::date[]) AS bucket_date,
+        unnest($3::uuid[]) AS project_id, unnest($4::uuid[]) AS agent_id,
+        unnest($5::text[]) AS provider, unnest($6::text[]) AS model,
+        unnest($7::bigint[]) AS input_tokens, unnest($8::bigint[]) AS output_tokens,
+        unnest($9::bigint[]) AS cache_read_tokens,
+        unnest($10::bigint[]) AS cache_write_tokens, unnest($11::bigint[]) AS event_count,
+        unnest($12::bigint[]) AS day_task_count, unnest($13::bigint[]) AS window_task_count
+) d
 ORDER BY 1, 2, 3, 4, 5, 6
-ON CONFLICT (workspace_id, bucket_date, project_id, agent_id, provider, model) DO UPDATE SET
+ON CONFLICT (workspace_id, bucket_date, project_id, agent_id, provider, model, generation) DO UPDATE SET
     input_tokens = b.input_tokens + excluded.input_tokens,
     output_tokens = b.output_tokens + excluded.output_tokens,
     cache_read_tokens = b.cache_read_tokens + excluded.cache_read_tokens,
     cache_write_tokens = b.cache_write_tokens + excluded.cache_write_tokens,
     event_count = b.event_count + excluded.event_count,
     day_task_count = b.day_task_count + excluded.day_task_count,
-    window_task_count = b.window_task_count + excluded.window_task_count
+    window_task_count = b.window_task_count + excluded.window_task_count,
+    generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
+    writes = (b.writes + 1) % daybook.writes_of_generation()
 `
 
 type AddToWorkspaceUsageParams struct {

@@ -122,6 +122,10 @@ type DaybookTaskActivityByHour struct {
 	RuntimeID pgtype.UUID
 	Hour      int16
 	TaskCount int64
+	// Rises with the writes. It means nothing to readers.
+	Generation int32
+	// How often the row was written in this generation.
+	Writes int16
 }
 
 type DaybookTaskContribution struct {
@@ -152,6 +156,10 @@ type DaybookTaskUsageDaily struct {
 	CacheReadTokens  int64
 	CacheWriteTokens int64
 	EventCount       int64
+	// Rises with the writes. It means nothing to readers.
+	Generation int32
+	// How often the row was written in this generation.
+	Writes int16
 }
 
 type DaybookTaskUsageDailyByAgent struct {
@@ -167,6 +175,10 @@ type DaybookTaskUsageDailyByAgent struct {
 	EventCount       int64
 	// Tasks whose latest usage of this agent and model is in this bucket: exact when summed over any window that ends now.
 	TaskCount int64
+	// Rises with the writes. It means nothing to readers.
+	Generation int32
+	// How often the row was written in this generation.
+	Writes int16
 }
 
 type DaybookTaskUsageDailyByHour struct {
@@ -182,6 +194,10 @@ type DaybookTaskUsageDailyByHour struct {
 	EventCount       int64
 	// Tasks whose latest usage of this hour and model is in this bucket: exact when summed over any window that ends now.
 	TaskCount int64
+	// Rises with the writes. It means nothing to readers.
+	Generation int32
+	// How often the row was written in this generation.
+	Writes int16
 }
 
 // Dirty entries: this task changed. Append-only; a drain deletes exactly the entries that it counted.
@@ -273,6 +289,10 @@ type DaybookWorkspaceRunTimeDaily struct {
 	TotalMicroseconds int64
 	TaskCount         int64
 	FailedCount       int64
+	// Rises with the writes. It means nothing to readers.
+	Generation int32
+	// How often the row was written in this generation.
+	Writes int16
 }
 
 type DaybookWorkspaceUsageDaily struct {
@@ -291,6 +311,10 @@ type DaybookWorkspaceUsageDaily struct {
 	DayTaskCount int64
 	// Tasks whose latest usage of this model is in this bucket: exact when summed over any window that ends now.
 	WindowTaskCount int64
+	// Rises with the writes. It means nothing to readers.
+	Generation int32
+	// How often the row was written in this generation.
+	Writes int16
 }
 
 type DaybookZoneCheck struct {

@@ -1,7 +1,8 @@
 -- The statements of one rebuild transaction, in order. READ COMMITTED.
 
 -- name: PrepareRebuild :exec
--- The timeouts free the runtime in bounded time if the worker stands still or is gone.
+-- The timeouts free the runtime in bounded time if the worker stands still or is gone. What is inserted was deleted before, under locks that
+-- keep drains away: no trigger need look for a second row of a bucket.
 SELECT set_config('idle_in_transaction_session_timeout', @idle_timeout::text, true),
     set_config('lock_timeout', @lock_timeout::text, true),
     set_config('statement_timeout', '0', true),
@@ -10,7 +11,8 @@ SELECT set_config('idle_in_transaction_session_timeout', @idle_timeout::text, tr
     set_config('jit', 'off', true),
     set_config('tcp_user_timeout', @idle_timeout::text, true),
     set_config('client_connection_check_interval', '1s', true),
-    set_config('synchronous_commit', 'off', true);
+    set_config('synchronous_commit', 'off', true),
+    set_config('daybook.sole_writer', 'on', true);
 
 -- name: TryLockRebuild :one
 -- One rebuild of a runtime at a time: a second one ends here rather than wait. And none while days are being closed.

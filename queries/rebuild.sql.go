@@ -186,7 +186,8 @@ SELECT set_config('idle_in_transaction_session_timeout', $1::text, true),
     set_config('jit', 'off', true),
     set_config('tcp_user_timeout', $1::text, true),
     set_config('client_connection_check_interval', '1s', true),
-    set_config('synchronous_commit', 'off', true)
+    set_config('synchronous_commit', 'off', true),
+    set_config('daybook.sole_writer', 'on', true)
 `
 
 type PrepareRebuildParams struct {
@@ -196,7 +197,8 @@ type PrepareRebuildParams struct {
 }
 
 // The statements of one rebuild transaction, in order. READ COMMITTED.
-// The timeouts free the runtime in bounded time if the worker stands still or is gone.
+// The timeouts free the runtime in bounded time if the worker stands still or is gone. What is inserted was deleted before, under locks that
+// keep drains away: no trigger need look for a second row of a bucket.
 func (q *Queries) PrepareRebuild(ctx context.Context, arg PrepareRebuildParams) error {
 	_, err := q.db.Exec(ctx, prepareRebuild, arg.IdleTimeout, arg.LockTimeout, arg.WorkMem)
 	return err

@@ -166,7 +166,8 @@ ORDER BY pair.rollup, pair.task_id;
 
 -- name: CompareRuntimeBuckets :many
 -- The rollups in runtimes' zones and the facts that make them, and the zones themselves. A zone that the host has changed is not a
--- difference: its rebuild is requested, or will be. The rows of one runtime, for a repair is a rebuild of it.
+-- difference: its rebuild is requested, or will be. The rows of one runtime, for a repair is a rebuild of it. A bucket with two rows, of two
+-- generations, differs whatever they say.
 -- usage is the facts summed up so far that all three rollups can be made of it: there is less of it than of them.
 WITH usage AS MATERIALIZED (
     SELECT c.runtime_id, c.local_date, c.local_hour, c.agent_id, c.provider, c.model,
@@ -186,12 +187,16 @@ WITH usage AS MATERIALIZED (
         GROUP BY u.runtime_id, u.local_date, u.provider, u.model
     ) e
     FULL JOIN (
-        SELECT x.* FROM daybook.task_usage_daily x
+        SELECT x.*, x.generation > 0 AND EXISTS (
+                SELECT FROM daybook.task_usage_daily y
+                WHERE y.runtime_id = x.runtime_id AND y.bucket_date = x.bucket_date AND y.provider = x.provider AND y.model = x.model
+                  AND y.generation <> x.generation) AS twin
+        FROM daybook.task_usage_daily x
         WHERE x.runtime_id = ANY(@runtime_ids::uuid[]) AND x.bucket_date >= (SELECT daybook.closed_before())
     ) b
         ON b.runtime_id = e.runtime_id AND b.bucket_date = e.bucket_date AND b.provider = e.provider AND b.model = e.model
     WHERE (e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cache_write_tokens, e.event_count)
-        IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count)
+        IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count) OR b.twin
 ), by_agent AS (
     SELECT coalesce(e.runtime_id, b.runtime_id) AS runtime_id, to_jsonb(e) AS expected, to_jsonb(b) AS found
     FROM (
@@ -203,12 +208,16 @@ WITH usage AS MATERIALIZED (
         GROUP BY u.runtime_id, u.local_date, u.agent_id, u.provider, u.model
     ) e
     FULL JOIN (
-        SELECT x.* FROM daybook.task_usage_daily_by_agent x
+        SELECT x.*, x.generation > 0 AND EXISTS (
+                SELECT FROM daybook.task_usage_daily_by_agent y
+                WHERE y.runtime_id = x.runtime_id AND y.bucket_date = x.bucket_date AND y.agent_id = x.agent_id
+                  AND y.provider = x.provider AND y.model = x.model AND y.generation <> x.generation) AS twin
+        FROM daybook.task_usage_daily_by_agent x
         WHERE x.runtime_id = ANY(@runtime_ids::uuid[]) AND x.bucket_date >= (SELECT daybook.closed_before())
     ) b
         ON b.runtime_id = e.runtime_id AND b.bucket_date = e.bucket_date AND b.agent_id = e.agent_id AND b.provider = e.provider AND b.model = e.model
     WHERE (e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cache_write_tokens, e.event_count, e.task_count)
-        IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count, b.task_count)
+        IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count, b.task_count) OR b.twin
 ), by_hour AS (
     SELECT coalesce(e.runtime_id, b.runtime_id) AS runtime_id, to_jsonb(e) AS expected, to_jsonb(b) AS found
     FROM (
@@ -220,12 +229,16 @@ WITH usage AS MATERIALIZED (
         GROUP BY u.runtime_id, u.local_date, u.local_hour, u.provider, u.model
     ) e
     FULL JOIN (
-        SELECT x.* FROM daybook.task_usage_daily_by_hour x
+        SELECT x.*, x.generation > 0 AND EXISTS (
+                SELECT FROM daybook.task_usage_daily_by_hour y
+                WHERE y.runtime_id = x.runtime_id AND y.bucket_date = x.bucket_date AND y.hour = x.hour AND y.provider = x.provider
+                  AND y.model = x.model AND y.generation <> x.generation) AS twin
+        FROM daybook.task_usage_daily_by_hour x
         WHERE x.runtime_id = ANY(@runtime_ids::uuid[]) AND x.bucket_date >= (SELECT daybook.closed_before())
     ) b
         ON b.runtime_id = e.runtime_id AND b.bucket_date = e.bucket_date AND b.hour = e.hour AND b.provider = e.provider AND b.model = e.model
     WHERE (e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cache_write_tokens, e.event_count, e.task_count)
-        IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count, b.task_count)
+        IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count, b.task_count) OR b.twin
 ), activity AS (
     SELECT coalesce(e.runtime_id, b.runtime_id) AS runtime_id, to_jsonb(e) AS expected, to_jsonb(b) AS found
     FROM (
@@ -234,16 +247,23 @@ WITH usage AS MATERIALIZED (
         WHERE c.runtime_id = ANY(@runtime_ids::uuid[])
         GROUP BY c.runtime_id, c.local_hour
     ) e
-    FULL JOIN (SELECT x.* FROM daybook.task_activity_by_hour x WHERE x.runtime_id = ANY(@runtime_ids::uuid[])) b
+    FULL JOIN (
+        SELECT x.*, x.generation > 0 AND EXISTS (
+                SELECT FROM daybook.task_activity_by_hour y
+                WHERE y.runtime_id = x.runtime_id AND y.hour = x.hour AND y.generation <> x.generation) AS twin
+        FROM daybook.task_activity_by_hour x
+        WHERE x.runtime_id = ANY(@runtime_ids::uuid[])
+    ) b
         ON b.runtime_id = e.runtime_id AND b.hour = e.hour
-    WHERE e.task_count IS DISTINCT FROM b.task_count
+    WHERE e.task_count IS DISTINCT FROM b.task_count OR b.twin
 ), zone AS (
     SELECT r.runtime_id, jsonb_build_object('runtime_id', r.runtime_id, 'timezone', daybook.effective_zone(r.host_timezone)) AS expected,
         jsonb_build_object('runtime_id', r.runtime_id, 'timezone', r.timezone) AS found
     FROM daybook.runtime_rollup r
     WHERE r.runtime_id = ANY(@runtime_ids::uuid[]) AND r.timezone <> daybook.effective_zone(r.host_timezone)
 )
-SELECT pair.rollup::text AS rollup, pair.runtime_id::uuid AS runtime_id, pair.expected, pair.found
+SELECT pair.rollup::text AS rollup, pair.runtime_id::uuid AS runtime_id, pair.expected,
+    (pair.found - '{generation,writes,twin}'::text[])::jsonb AS found
 FROM (
     (SELECT 1 AS n, 'runtime_rollup' AS rollup, zone.* FROM zone LIMIT @max_differences)
     UNION ALL (SELECT 2, 'task_usage_daily', daily.* FROM daily LIMIT @max_differences)
@@ -271,13 +291,22 @@ WITH usage AS (
         GROUP BY u.workspace_id, u.bucket_date, u.project_id, u.agent_id, u.provider, u.model
     ) e
     FULL JOIN (
-        SELECT x.* FROM daybook.workspace_usage_daily x
+        SELECT x.*, x.generation > 0 AND CASE WHEN x.project_id IS NULL
+                THEN EXISTS (
+                    SELECT FROM daybook.workspace_usage_daily y
+                    WHERE y.project_id IS NULL AND y.workspace_id = x.workspace_id AND y.bucket_date = x.bucket_date
+                      AND y.agent_id = x.agent_id AND y.provider = x.provider AND y.model = x.model AND y.generation <> x.generation)
+                ELSE EXISTS (
+                    SELECT FROM daybook.workspace_usage_daily y
+                    WHERE y.project_id = x.project_id AND y.workspace_id = x.workspace_id AND y.bucket_date = x.bucket_date
+                      AND y.agent_id = x.agent_id AND y.provider = x.provider AND y.model = x.model AND y.generation <> x.generation) END AS twin
+        FROM daybook.workspace_usage_daily x
         WHERE (sqlc.narg(workspace_id)::uuid IS NULL OR x.workspace_id = sqlc.narg(workspace_id))
           AND x.bucket_date >= (SELECT daybook.closed_before())
     ) b ON b.workspace_id = e.workspace_id AND b.bucket_date = e.bucket_date AND b.agent_id = e.agent_id AND b.provider = e.provider
         AND b.model = e.model AND coalesce(b.project_id, b.workspace_id) = coalesce(e.project_id, e.workspace_id)
     WHERE (e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cache_write_tokens, e.event_count, e.day_task_count, e.window_task_count)
-        IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count, b.day_task_count, b.window_task_count)
+        IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count, b.day_task_count, b.window_task_count) OR b.twin
 ), run_time AS (
     SELECT coalesce(e.workspace_id, b.workspace_id) AS workspace_id, to_jsonb(e) AS expected, to_jsonb(b) AS found
     FROM (
@@ -290,13 +319,23 @@ WITH usage AS (
         GROUP BY f.workspace_id, (f.completed_at AT TIME ZONE 'UTC')::date, f.project_id, f.agent_id
     ) e
     FULL JOIN (
-        SELECT x.* FROM daybook.workspace_run_time_daily x
+        SELECT x.*, x.generation > 0 AND CASE WHEN x.project_id IS NULL
+                THEN EXISTS (
+                    SELECT FROM daybook.workspace_run_time_daily y
+                    WHERE y.project_id IS NULL AND y.workspace_id = x.workspace_id AND y.bucket_date = x.bucket_date
+                      AND y.agent_id = x.agent_id AND y.generation <> x.generation)
+                ELSE EXISTS (
+                    SELECT FROM daybook.workspace_run_time_daily y
+                    WHERE y.project_id = x.project_id AND y.workspace_id = x.workspace_id AND y.bucket_date = x.bucket_date
+                      AND y.agent_id = x.agent_id AND y.generation <> x.generation) END AS twin
+        FROM daybook.workspace_run_time_daily x
         WHERE sqlc.narg(workspace_id)::uuid IS NULL OR x.workspace_id = sqlc.narg(workspace_id)
     ) b ON b.workspace_id = e.workspace_id AND b.bucket_date = e.bucket_date AND b.agent_id = e.agent_id
         AND coalesce(b.project_id, b.workspace_id) = coalesce(e.project_id, e.workspace_id)
-    WHERE (e.total_microseconds, e.task_count, e.failed_count) IS DISTINCT FROM (b.total_microseconds, b.task_count, b.failed_count)
+    WHERE (e.total_microseconds, e.task_count, e.failed_count) IS DISTINCT FROM (b.total_microseconds, b.task_count, b.failed_count) OR b.twin
 )
-SELECT pair.rollup::text AS rollup, pair.workspace_id::uuid AS workspace_id, pair.expected, pair.found
+SELECT pair.rollup::text AS rollup, pair.workspace_id::uuid AS workspace_id, pair.expected,
+    (pair.found - '{generation,writes,twin}'::text[])::jsonb AS found
 FROM (
     (SELECT 1 AS n, 'workspace_usage_daily' AS rollup, daily.* FROM daily LIMIT @max_differences)
     UNION ALL (SELECT 2, 'workspace_run_time_daily', run_time.* FROM run_time LIMIT @max_differences)

@@ -137,12 +137,16 @@ WITH usage AS MATERIALIZED (
         GROUP BY u.runtime_id, u.local_date, u.provider, u.model
     ) e
     FULL JOIN (
-        SELECT x.runtime_id, x.bucket_date, x.provider, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.event_count FROM daybook.task_usage_daily x
+        SELECT x.runtime_id, x.bucket_date, x.provider, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.event_count, x.generation, x.writes, x.generation > 0 AND EXISTS (
+                SELECT FROM daybook.task_usage_daily y
+                WHERE y.runtime_id = x.runtime_id AND y.bucket_date = x.bucket_date AND y.provider = x.provider AND y.model = x.model
+                  AND y.generation <> x.generation) AS twin
+        FROM daybook.task_usage_daily x
         WHERE x.runtime_id = ANY($2::uuid[]) AND x.bucket_date >= (SELECT daybook.closed_before())
     ) b
         ON b.runtime_id = e.runtime_id AND b.bucket_date = e.bucket_date AND b.provider = e.provider AND b.model = e.model
     WHERE (e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cache_write_tokens, e.event_count)
-        IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count)
+        IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count) OR b.twin
 ), by_agent AS (
     SELECT coalesce(e.runtime_id, b.runtime_id) AS runtime_id, to_jsonb(e) AS expected, to_jsonb(b) AS found
     FROM (
@@ -154,12 +158,16 @@ WITH usage AS MATERIALIZED (
         GROUP BY u.runtime_id, u.local_date, u.agent_id, u.provider, u.model
     ) e
     FULL JOIN (
-        SELECT x.runtime_id, x.bucket_date, x.agent_id, x.provider, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.event_count, x.task_count FROM daybook.task_usage_daily_by_agent x
+        SELECT x.runtime_id, x.bucket_date, x.agent_id, x.provider, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.event_count, x.task_count, x.generation, x.writes, x.generation > 0 AND EXISTS (
+                SELECT FROM daybook.task_usage_daily_by_agent y
+                WHERE y.runtime_id = x.runtime_id AND y.bucket_date = x.bucket_date AND y.agent_id = x.agent_id
+                  AND y.provider = x.provider AND y.model = x.model AND y.generation <> x.generation) AS twin
+        FROM daybook.task_usage_daily_by_agent x
         WHERE x.runtime_id = ANY($2::uuid[]) AND x.bucket_date >= (SELECT daybook.closed_before())
     ) b
         ON b.runtime_id = e.runtime_id AND b.bucket_date = e.bucket_date AND b.agent_id = e.agent_id AND b.provider = e.provider AND b.model = e.model
     WHERE (e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cache_write_tokens, e.event_count, e.task_count)
-        IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count, b.task_count)
+        IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count, b.task_count) OR b.twin
 ), by_hour AS (
     SELECT coalesce(e.runtime_id, b.runtime_id) AS runtime_id, to_jsonb(e) AS expected, to_jsonb(b) AS found
     FROM (
@@ -171,12 +179,16 @@ WITH usage AS MATERIALIZED (
         GROUP BY u.runtime_id, u.local_date, u.local_hour, u.provider, u.model
     ) e
     FULL JOIN (
-        SELECT x.runtime_id, x.bucket_date, x.hour, x.provider, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.event_count, x.task_count FROM daybook.task_usage_daily_by_hour x
+        SELECT x.runtime_id, x.bucket_date, x.hour, x.provider, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.event_count, x.task_count, x.generation, x.writes, x.generation > 0 AND EXISTS (
+                SELECT FROM daybook.task_usage_daily_by_hour y
+                WHERE y.runtime_id = x.runtime_id AND y.bucket_date = x.bucket_date AND y.hour = x.hour AND y.provider = x.provider
+                  AND y.model = x.model AND y.generation <> x.generation) AS twin
+        FROM daybook.task_usage_daily_by_hour x
         WHERE x.runtime_id = ANY($2::uuid[]) AND x.bucket_date >= (SELECT daybook.closed_before())
     ) b
         ON b.runtime_id = e.runtime_id AND b.bucket_date = e.bucket_date AND b.hour = e.hour AND b.provider = e.provider AND b.model = e.model
     WHERE (e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cache_write_tokens, e.event_count, e.task_count)
-        IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count, b.task_count)
+        IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count, b.task_count) OR b.twin
 ), activity AS (
     SELECT coalesce(e.runtime_id, b.runtime_id) AS runtime_id, to_jsonb(e) AS expected, to_jsonb(b) AS found
     FROM (
@@ -185,16 +197,23 @@ WITH usage AS MATERIALIZED (
         WHERE c.runtime_id = ANY($2::uuid[])
         GROUP BY c.runtime_id, c.local_hour
     ) e
-    FULL JOIN (SELECT x.runtime_id, x.hour, x.task_count FROM daybook.task_activity_by_hour x WHERE x.runtime_id = ANY($2::uuid[])) b
+    FULL JOIN (
+        SELECT x.runtime_id, x.hour, x.task_count, x.generation, x.writes, x.generation > 0 AND EXISTS (
+                SELECT FROM daybook.task_activity_by_hour y
+                WHERE y.runtime_id = x.runtime_id AND y.hour = x.hour AND y.generation <> x.generation) AS twin
+        FROM daybook.task_activity_by_hour x
+        WHERE x.runtime_id = ANY($2::uuid[])
+    ) b
         ON b.runtime_id = e.runtime_id AND b.hour = e.hour
-    WHERE e.task_count IS DISTINCT FROM b.task_count
+    WHERE e.task_count IS DISTINCT FROM b.task_count OR b.twin
 ), zone AS (
     SELECT r.runtime_id, jsonb_build_object('runtime_id', r.runtime_id, 'timezone', daybook.effective_zone(r.host_timezone)) AS expected,
         jsonb_build_object('runtime_id', r.runtime_id, 'timezone', r.timezone) AS found
     FROM daybook.runtime_rollup r
     WHERE r.runtime_id = ANY($2::uuid[]) AND r.timezone <> daybook.effective_zone(r.host_timezone)
 )
-SELECT pair.rollup::text AS rollup, pair.runtime_id::uuid AS runtime_id, pair.expected, pair.found
+SELECT pair.rollup::text AS rollup, pair.runtime_id::uuid AS runtime_id, pair.expected,
+    (pair.found - '{generation,writes,twin}'::text[])::jsonb AS found
 FROM (
     (SELECT 1 AS n, 'runtime_rollup' AS rollup, zone.runtime_id, zone.expected, zone.found FROM zone LIMIT $1)
     UNION ALL (SELECT 2, 'task_usage_daily', daily.runtime_id, daily.expected, daily.found FROM daily LIMIT $1)
@@ -218,7 +237,8 @@ type CompareRuntimeBucketsRow struct {
 }
 
 // The rollups in runtimes' zones and the facts that make them, and the zones themselves. A zone that the host has changed is not a
-// difference: its rebuild is requested, or will be. The rows of one runtime, for a repair is a rebuild of it.
+// difference: its rebuild is requested, or will be. The rows of one runtime, for a repair is a rebuild of it. A bucket with two rows, of two
+// generations, differs whatever they say.
 // usage is the facts summed up so far that all three rollups can be made of it: there is less of it than of them.
 func (q *Queries) CompareRuntimeBuckets(ctx context.Context, arg CompareRuntimeBucketsParams) ([]CompareRuntimeBucketsRow, error) {
 	rows, err := q.db.Query(ctx, compareRuntimeBuckets, arg.MaxDifferences, arg.RuntimeIds)
@@ -262,13 +282,22 @@ WITH usage AS (
         GROUP BY u.workspace_id, u.bucket_date, u.project_id, u.agent_id, u.provider, u.model
     ) e
     FULL JOIN (
-        SELECT x.workspace_id, x.bucket_date, x.project_id, x.agent_id, x.provider, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.event_count, x.day_task_count, x.window_task_count FROM daybook.workspace_usage_daily x
+        SELECT x.workspace_id, x.bucket_date, x.project_id, x.agent_id, x.provider, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.event_count, x.day_task_count, x.window_task_count, x.generation, x.writes, x.generation > 0 AND CASE WHEN x.project_id IS NULL
+                THEN EXISTS (
+                    SELECT FROM daybook.workspace_usage_daily y
+                    WHERE y.project_id IS NULL AND y.workspace_id = x.workspace_id AND y.bucket_date = x.bucket_date
+                      AND y.agent_id = x.agent_id AND y.provider = x.provider AND y.model = x.model AND y.generation <> x.generation)
+                ELSE EXISTS (
+                    SELECT FROM daybook.workspace_usage_daily y
+                    WHERE y.project_id = x.project_id AND y.workspace_id = x.workspace_id AND y.bucket_date = x.bucket_date
+                      AND y.agent_id = x.agent_id AND y.provider = x.provider AND y.model = x.model AND y.generation <> x.generation) END AS twin
+        FROM daybook.workspace_usage_daily x
         WHERE ($2::uuid IS NULL OR x.workspace_id = $2)
           AND x.bucket_date >= (SELECT daybook.closed_before())
     ) b ON b.workspace_id = e.workspace_id AND b.bucket_date = e.bucket_date AND b.agent_id = e.agent_id AND b.provider = e.provider
         AND b.model = e.model AND coalesce(b.project_id, b.workspace_id) = coalesce(e.project_id, e.workspace_id)
     WHERE (e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cache_write_tokens, e.event_count, e.day_task_count, e.window_task_count)
-        IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count, b.day_task_count, b.window_task_count)
+        IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count, b.day_task_count, b.window_task_count) OR b.twin
 ), run_time AS (
     SELECT coalesce(e.workspace_id, b.workspace_id) AS workspace_id, to_jsonb(e) AS expected, to_jsonb(b) AS found
     FROM (
@@ -281,13 +310,23 @@ WITH usage AS (
         GROUP BY f.workspace_id, (f.completed_at AT TIME ZONE 'UTC')::date, f.project_id, f.agent_id
     ) e
     FULL JOIN (
-        SELECT x.workspace_id, x.bucket_date, x.project_id, x.agent_id, x.total_microseconds, x.task_count, x.failed_count FROM daybook.workspace_run_time_daily x
+        SELECT x.workspace_id, x.bucket_date, x.project_id, x.agent_id, x.total_microseconds, x.task_count, x.failed_count, x.generation, x.writes, x.generation > 0 AND CASE WHEN x.project_id IS NULL
+                THEN EXISTS (
+                    SELECT FROM daybook.workspace_run_time_daily y
+                    WHERE y.project_id IS NULL AND y.workspace_id = x.workspace_id AND y.bucket_date = x.bucket_date
+                      AND y.agent_id = x.agent_id AND y.generation <> x.generation)
+                ELSE EXISTS (
+                    SELECT FROM daybook.workspace_run_time_daily y
+                    WHERE y.project_id = x.project_id AND y.workspace_id = x.workspace_id AND y.bucket_date = x.bucket_date
+                      AND y.agent_id = x.agent_id AND y.generation <> x.generation) END AS twin
+        FROM daybook.workspace_run_time_daily x
         WHERE $2::uuid IS NULL OR x.workspace_id = $2
     ) b ON b.workspace_id = e.workspace_id AND b.bucket_date = e.bucket_date AND b.agent_id = e.agent_id
         AND coalesce(b.project_id, b.workspace_id) = coalesce(e.project_id, e.workspace_id)
-    WHERE (e.total_microseconds, e.task_count, e.failed_count) IS DISTINCT FROM (b.total_microseconds, b.task_count, b.failed_count)
+    WHERE (e.total_microseconds, e.task_count, e.failed_count) IS DISTINCT FROM (b.total_microseconds, b.task_count, b.failed_count) OR b.twin
 )
-SELECT pair.rollup::text AS rollup, pair.workspace_id::uuid AS workspace_id, pair.expected, pair.found
+SELECT pair.rollup::text AS rollup, pair.workspace_id::uuid AS workspace_id, pair.expected,
+    (pair.found - '{generation,writes,twin}'::text[])::jsonb AS found
 FROM (
     (SELECT 1 AS n, 'workspace_usage_daily' AS rollup, daily.workspace_id, daily.expected, daily.found FROM daily LIMIT $1)
     UNION ALL (SELECT 2, 'workspace_run_time_daily', run_time.workspace_id, run_time.expected, run_time.found FROM run_time LIMIT $1)

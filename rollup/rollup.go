@@ -84,8 +84,9 @@ func isZoneError(err error) bool {
 }
 
 // isLockConflict tells whether err is that somebody else holds what is needed: lock_timeout (SQLSTATE 55P03), or a deadlock
-// (40P01) where the server looks for one before the timeout. Nothing was done, and another try may go through.
+// (40P01) where the server looks for one before the timeout, or that it has written a bucket meanwhile (40001). Nothing was done, and another
+// try may go through.
 func isLockConflict(err error) bool {
 	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && (pgErr.Code == "55P03" || pgErr.Code == "40P01")
+	return errors.As(err, &pgErr) && slices.Contains([]string{"55P03", "40P01", "40001"}, pgErr.Code)
 }

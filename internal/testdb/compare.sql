@@ -32,7 +32,7 @@ WITH known AS MATERIALIZED (
         FROM source WHERE runtime_id IS NOT NULL
         GROUP BY runtime_id, local_date, provider, model) x
     UNION ALL
-    SELECT 'task_usage_daily', 'found', to_jsonb(b) FROM daybook.task_usage_daily b
+    SELECT 'task_usage_daily', 'found', to_jsonb(b) - '{generation,writes}'::text[] FROM daybook.task_usage_daily b
 
     UNION ALL
     SELECT 'task_usage_daily_by_agent', 'expected', to_jsonb(x) FROM (
@@ -43,7 +43,7 @@ WITH known AS MATERIALIZED (
         FROM source WHERE runtime_id IS NOT NULL
         GROUP BY runtime_id, local_date, agent_id, provider, model) x
     UNION ALL
-    SELECT 'task_usage_daily_by_agent', 'found', to_jsonb(b) - 'task_count' FROM daybook.task_usage_daily_by_agent b
+    SELECT 'task_usage_daily_by_agent', 'found', to_jsonb(b) - '{task_count,generation,writes}'::text[] FROM daybook.task_usage_daily_by_agent b
 
     UNION ALL
     SELECT 'task_usage_daily_by_hour', 'expected', to_jsonb(x) FROM (
@@ -54,7 +54,7 @@ WITH known AS MATERIALIZED (
         FROM source WHERE runtime_id IS NOT NULL
         GROUP BY runtime_id, local_date, local_hour, provider, model) x
     UNION ALL
-    SELECT 'task_usage_daily_by_hour', 'found', to_jsonb(b) - 'task_count' FROM daybook.task_usage_daily_by_hour b
+    SELECT 'task_usage_daily_by_hour', 'found', to_jsonb(b) - '{task_count,generation,writes}'::text[] FROM daybook.task_usage_daily_by_hour b
 
     UNION ALL
     SELECT 'workspace_usage_daily', 'expected', to_jsonb(x) FROM (
@@ -65,7 +65,7 @@ WITH known AS MATERIALIZED (
         FROM source
         GROUP BY workspace_id, utc_date, project_id, agent_id, provider, model) x
     UNION ALL
-    SELECT 'workspace_usage_daily', 'found', to_jsonb(b) - 'day_task_count' - 'window_task_count'
+    SELECT 'workspace_usage_daily', 'found', to_jsonb(b) - '{day_task_count,window_task_count,generation,writes}'::text[]
     FROM daybook.workspace_usage_daily b
 
     -- Distinct tasks in every window that ends now.
@@ -123,7 +123,7 @@ WITH known AS MATERIALIZED (
         FROM task WHERE runtime_id IS NOT NULL AND started_at IS NOT NULL
         GROUP BY 1, 2) x
     UNION ALL
-    SELECT 'task_activity_by_hour', 'found', to_jsonb(b) FROM daybook.task_activity_by_hour b
+    SELECT 'task_activity_by_hour', 'found', to_jsonb(b) - '{generation,writes}'::text[] FROM daybook.task_activity_by_hour b
 
     UNION ALL
     SELECT 'workspace_run_time_daily', 'expected', to_jsonb(x) FROM (
@@ -134,7 +134,7 @@ WITH known AS MATERIALIZED (
         WHERE status IN ('completed', 'failed') AND started_at IS NOT NULL AND completed_at IS NOT NULL
         GROUP BY 1, 2, 3, 4) x
     UNION ALL
-    SELECT 'workspace_run_time_daily', 'found', to_jsonb(b) FROM daybook.workspace_run_time_daily b
+    SELECT 'workspace_run_time_daily', 'found', to_jsonb(b) - '{generation,writes}'::text[] FROM daybook.workspace_run_time_daily b
 )
 SELECT rollup || ': ' || CASE WHEN sum(CASE side WHEN 'expected' THEN 1 ELSE -1 END) > 0 THEN 'missing ' ELSE 'unexpected ' END || bucket::text
 FROM pair
