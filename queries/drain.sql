@@ -52,16 +52,16 @@ FROM (SELECT unnest(@shards::smallint[]) AS shard, unnest(@last_ids::bigint[]) A
 WHERE p.shard = d.shard AND d.last_id >= p.low_id + sqlc.arg(min_step)::bigint
   AND (p.next_xid IS NULL OR pg_visible_in_snapshot(p.next_xid, CAST(@snapshot::text AS pg_snapshot)));
 
+-- name: GetClosedBefore :one
+-- After the shards are locked: days are closed by whoever holds them all.
+SELECT daybook.closed_before()::date AS closed_before;
+
 -- name: ListUsageFacts :many
--- The usage of the tasks as it is counted now. timezone is the zone of the local columns; null without a runtime.
+-- The usage of the tasks as it is counted now, and where its rows are. timezone is the zone of local_created; null without a runtime.
+-- To convert an instant is what costs most here, so it is done once for each row.
 SELECT f.task_id, f.provider, f.model, f.workspace_id, f.runtime_id, f.agent_id, f.project_id,
     f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens, f.created_at,
-    r.timezone,
-    (f.created_at AT TIME ZONE r.timezone)::date AS local_date,
-    coalesce(date_part('hour', f.created_at AT TIME ZONE r.timezone), 0)::smallint AS local_hour,
-    (f.created_at AT TIME ZONE 'UTC')::date AS utc_date,
-    coalesce((f.created_at AT TIME ZONE r.timezone)::date >= (SELECT daybook.closed_before()), false)::boolean AS local_open,
-    ((f.created_at AT TIME ZONE 'UTC')::date >= (SELECT daybook.closed_before()))::boolean AS utc_open
+    r.timezone, (f.created_at AT TIME ZONE r.timezone)::timestamp AS local_created, f.ctid AS place
 FROM daybook.task_usage_fact f
 LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = f.runtime_id
 WHERE f.task_id = ANY(@task_ids::uuid[]);
@@ -69,10 +69,7 @@ WHERE f.task_id = ANY(@task_ids::uuid[]);
 -- name: ListTaskFacts :many
 -- The tasks as they are counted now.
 SELECT f.task_id, f.workspace_id, f.runtime_id, f.agent_id, f.project_id, f.started_at, f.completed_at, f.failed,
-    r.timezone,
-    coalesce(date_part('hour', f.started_at AT TIME ZONE r.timezone), 0)::smallint AS started_hour,
-    (f.completed_at AT TIME ZONE 'UTC')::date AS completed_date,
-    coalesce(extract(epoch FROM f.completed_at - f.started_at) * 1000000, 0)::bigint AS microseconds,
+    r.timezone, (f.started_at AT TIME ZONE r.timezone)::timestamp AS local_started,
     (f.started_at < (SELECT daybook.kept_from()))::boolean AS is_old
 FROM daybook.task_fact f
 LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = f.runtime_id
@@ -81,25 +78,17 @@ WHERE f.task_id = ANY(@task_ids::uuid[]);
 -- name: ListSource :many
 -- The tasks as the host has them, one row for each usage row, or one without usage. Old usage has no facts.
 SELECT d.task_id::uuid AS task_id, a.workspace_id, t.runtime_id, t.agent_id, i.project_id, r.timezone,
-    t.started_at, c.completed_at::timestamptz AS completed_at,
-    coalesce(t.status::text = 'failed' AND c.completed_at IS NOT NULL, false)::boolean AS failed,
-    coalesce(date_part('hour', t.started_at AT TIME ZONE r.timezone), 0)::smallint AS started_hour,
-    (c.completed_at AT TIME ZONE 'UTC')::date AS completed_date,
-    coalesce(extract(epoch FROM c.completed_at - t.started_at) * 1000000, 0)::bigint AS microseconds,
+    t.started_at, (t.started_at AT TIME ZONE r.timezone)::timestamp AS local_started,
+    CASE WHEN t.status::text IN ('completed', 'failed') THEN t.completed_at END::timestamptz AS completed_at,
+    coalesce(t.status::text = 'failed' AND t.completed_at IS NOT NULL, false)::boolean AS failed,
     (u.task_id IS NOT NULL)::boolean AS has_usage, u.provider, u.model,
     coalesce(u.input_tokens, 0)::bigint AS input_tokens, coalesce(u.output_tokens, 0)::bigint AS output_tokens,
     coalesce(u.cache_read_tokens, 0)::bigint AS cache_read_tokens,
     coalesce(u.cache_write_tokens, 0)::bigint AS cache_write_tokens,
-    u.created_at,
-    (u.created_at AT TIME ZONE r.timezone)::date AS local_date,
-    coalesce(date_part('hour', u.created_at AT TIME ZONE r.timezone), 0)::smallint AS local_hour,
-    (u.created_at AT TIME ZONE 'UTC')::date AS utc_date,
-    coalesce((u.created_at AT TIME ZONE r.timezone)::date >= (SELECT daybook.closed_before()), false)::boolean AS local_open,
-    coalesce((u.created_at AT TIME ZONE 'UTC')::date >= (SELECT daybook.closed_before()), false)::boolean AS utc_open,
+    u.created_at, (u.created_at AT TIME ZONE r.timezone)::timestamp AS local_created,
     coalesce(u.created_at < (SELECT daybook.kept_from()), false)::boolean AS is_old
 FROM unnest(@task_ids::uuid[]) AS d (task_id)
 JOIN public.agent_task_queue t ON t.id = d.task_id
-CROSS JOIN LATERAL (SELECT CASE WHEN t.status::text IN ('completed', 'failed') THEN t.completed_at END AS completed_at) c
 LEFT JOIN public.agent a ON a.id = t.agent_id
 LEFT JOIN public.issue i ON i.id = t.issue_id
 LEFT JOIN public.task_usage u ON u.task_id = t.id
@@ -149,6 +138,27 @@ ON CONFLICT (task_id, provider, model) DO UPDATE SET
     cache_read_tokens = excluded.cache_read_tokens,
     cache_write_tokens = excluded.cache_write_tokens,
     created_at = excluded.created_at;
+
+-- name: UpdateUsageFacts :execrows
+-- Where they were read in this transaction: no index is asked, which would pass every version of a fact that may not be removed yet.
+UPDATE daybook.task_usage_fact f SET
+    workspace_id = d.workspace_id,
+    runtime_id = d.runtime_id,
+    agent_id = d.agent_id,
+    project_id = d.project_id,
+    input_tokens = d.input_tokens,
+    output_tokens = d.output_tokens,
+    cache_read_tokens = d.cache_read_tokens,
+    cache_write_tokens = d.cache_write_tokens,
+    created_at = d.created_at
+FROM (
+    SELECT unnest(@places::tid[]) AS place, unnest(@task_ids::uuid[]) AS task_id, unnest(@workspace_ids::uuid[]) AS workspace_id,
+        unnest(@runtime_ids::uuid[]) AS runtime_id, unnest(@agent_ids::uuid[]) AS agent_id, unnest(@project_ids::uuid[]) AS project_id,
+        unnest(@input_tokens::bigint[]) AS input_tokens, unnest(@output_tokens::bigint[]) AS output_tokens,
+        unnest(@cache_read_tokens::bigint[]) AS cache_read_tokens, unnest(@cache_write_tokens::bigint[]) AS cache_write_tokens,
+        unnest(@created_ats::timestamptz[]) AS created_at
+) d
+WHERE f.ctid = d.place AND f.task_id = d.task_id;
 
 -- name: DeleteUsageFacts :exec
 DELETE FROM daybook.task_usage_fact f

@@ -741,6 +741,18 @@ func (q *Queries) ForgiveTasks(ctx context.Context, taskIds []pgtype.UUID) error
 	return err
 }
 
+const getClosedBefore = `-- name: GetClosedBefore :one
+SELECT daybook.closed_before()::date AS closed_before
+`
+
+// After the shards are locked: days are closed by whoever holds them all.
+func (q *Queries) GetClosedBefore(ctx context.Context) (pgtype.Date, error) {
+	row := q.db.QueryRow(ctx, getClosedBefore)
+	var closed_before pgtype.Date
+	err := row.Scan(&closed_before)
+	return closed_before, err
+}
+
 const listQuarantined = `-- name: ListQuarantined :many
 SELECT task_id, error, quarantined_at FROM daybook.task_usage_daily_quarantine ORDER BY quarantined_at, task_id LIMIT $1
 `
@@ -797,25 +809,17 @@ func (q *Queries) ListRuntimeZones(ctx context.Context, runtimeIds []pgtype.UUID
 
 const listSource = `-- name: ListSource :many
 SELECT d.task_id::uuid AS task_id, a.workspace_id, t.runtime_id, t.agent_id, i.project_id, r.timezone,
-    t.started_at, c.completed_at::timestamptz AS completed_at,
-    coalesce(t.status::text = 'failed' AND c.completed_at IS NOT NULL, false)::boolean AS failed,
-    coalesce(date_part('hour', t.started_at AT TIME ZONE r.timezone), 0)::smallint AS started_hour,
-    (c.completed_at AT TIME ZONE 'UTC')::date AS completed_date,
-    coalesce(extract(epoch FROM c.completed_at - t.started_at) * 1000000, 0)::bigint AS microseconds,
+    t.started_at, (t.started_at AT TIME ZONE r.timezone)::timestamp AS local_started,
+    CASE WHEN t.status::text IN ('completed', 'failed') THEN t.completed_at END::timestamptz AS completed_at,
+    coalesce(t.status::text = 'failed' AND t.completed_at IS NOT NULL, false)::boolean AS failed,
     (u.task_id IS NOT NULL)::boolean AS has_usage, u.provider, u.model,
     coalesce(u.input_tokens, 0)::bigint AS input_tokens, coalesce(u.output_tokens, 0)::bigint AS output_tokens,
     coalesce(u.cache_read_tokens, 0)::bigint AS cache_read_tokens,
     coalesce(u.cache_write_tokens, 0)::bigint AS cache_write_tokens,
-    u.created_at,
-    (u.created_at AT TIME ZONE r.timezone)::date AS local_date,
-    coalesce(date_part('hour', u.created_at AT TIME ZONE r.timezone), 0)::smallint AS local_hour,
-    (u.created_at AT TIME ZONE 'UTC')::date AS utc_date,
-    coalesce((u.created_at AT TIME ZONE r.timezone)::date >= (SELECT daybook.closed_before()), false)::boolean AS local_open,
-    coalesce((u.created_at AT TIME ZONE 'UTC')::date >= (SELECT daybook.closed_before()), false)::boolean AS utc_open,
+    u.created_at, (u.created_at AT TIME ZONE r.timezone)::timestamp AS local_created,
     coalesce(u.created_at < (SELECT daybook.kept_from()), false)::boolean AS is_old
 FROM unnest($1::uuid[]) AS d (task_id)
 JOIN public.agent_task_queue t ON t.id = d.task_id
-CROSS JOIN LATERAL (SELECT CASE WHEN t.status::text IN ('completed', 'failed') THEN t.completed_at END AS completed_at) c
 LEFT JOIN public.agent a ON a.id = t.agent_id
 LEFT JOIN public.issue i ON i.id = t.issue_id
 LEFT JOIN public.task_usage u ON u.task_id = t.id
@@ -830,11 +834,9 @@ type ListSourceRow struct {
 	ProjectID        pgtype.UUID
 	Timezone         pgtype.Text
 	StartedAt        pgtype.Timestamptz
+	LocalStarted     pgtype.Timestamp
 	CompletedAt      pgtype.Timestamptz
 	Failed           bool
-	StartedHour      int16
-	CompletedDate    pgtype.Date
-	Microseconds     int64
 	HasUsage         bool
 	Provider         pgtype.Text
 	Model            pgtype.Text
@@ -843,11 +845,7 @@ type ListSourceRow struct {
 	CacheReadTokens  int64
 	CacheWriteTokens int64
 	CreatedAt        pgtype.Timestamptz
-	LocalDate        pgtype.Date
-	LocalHour        int16
-	UtcDate          pgtype.Date
-	LocalOpen        bool
-	UtcOpen          bool
+	LocalCreated     pgtype.Timestamp
 	IsOld            bool
 }
 
@@ -869,11 +867,9 @@ func (q *Queries) ListSource(ctx context.Context, taskIds []pgtype.UUID) ([]List
 			&i.ProjectID,
 			&i.Timezone,
 			&i.StartedAt,
+			&i.LocalStarted,
 			&i.CompletedAt,
 			&i.Failed,
-			&i.StartedHour,
-			&i.CompletedDate,
-			&i.Microseconds,
 			&i.HasUsage,
 			&i.Provider,
 			&i.Model,
@@ -882,11 +878,7 @@ func (q *Queries) ListSource(ctx context.Context, taskIds []pgtype.UUID) ([]List
 			&i.CacheReadTokens,
 			&i.CacheWriteTokens,
 			&i.CreatedAt,
-			&i.LocalDate,
-			&i.LocalHour,
-			&i.UtcDate,
-			&i.LocalOpen,
-			&i.UtcOpen,
+			&i.LocalCreated,
 			&i.IsOld,
 		); err != nil {
 			return nil, err
@@ -901,10 +893,7 @@ func (q *Queries) ListSource(ctx context.Context, taskIds []pgtype.UUID) ([]List
 
 const listTaskFacts = `-- name: ListTaskFacts :many
 SELECT f.task_id, f.workspace_id, f.runtime_id, f.agent_id, f.project_id, f.started_at, f.completed_at, f.failed,
-    r.timezone,
-    coalesce(date_part('hour', f.started_at AT TIME ZONE r.timezone), 0)::smallint AS started_hour,
-    (f.completed_at AT TIME ZONE 'UTC')::date AS completed_date,
-    coalesce(extract(epoch FROM f.completed_at - f.started_at) * 1000000, 0)::bigint AS microseconds,
+    r.timezone, (f.started_at AT TIME ZONE r.timezone)::timestamp AS local_started,
     (f.started_at < (SELECT daybook.kept_from()))::boolean AS is_old
 FROM daybook.task_fact f
 LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = f.runtime_id
@@ -912,19 +901,17 @@ WHERE f.task_id = ANY($1::uuid[])
 `
 
 type ListTaskFactsRow struct {
-	TaskID        pgtype.UUID
-	WorkspaceID   pgtype.UUID
-	RuntimeID     pgtype.UUID
-	AgentID       pgtype.UUID
-	ProjectID     pgtype.UUID
-	StartedAt     pgtype.Timestamptz
-	CompletedAt   pgtype.Timestamptz
-	Failed        bool
-	Timezone      pgtype.Text
-	StartedHour   int16
-	CompletedDate pgtype.Date
-	Microseconds  int64
-	IsOld         bool
+	TaskID       pgtype.UUID
+	WorkspaceID  pgtype.UUID
+	RuntimeID    pgtype.UUID
+	AgentID      pgtype.UUID
+	ProjectID    pgtype.UUID
+	StartedAt    pgtype.Timestamptz
+	CompletedAt  pgtype.Timestamptz
+	Failed       bool
+	Timezone     pgtype.Text
+	LocalStarted pgtype.Timestamp
+	IsOld        bool
 }
 
 // The tasks as they are counted now.
@@ -947,9 +934,7 @@ func (q *Queries) ListTaskFacts(ctx context.Context, taskIds []pgtype.UUID) ([]L
 			&i.CompletedAt,
 			&i.Failed,
 			&i.Timezone,
-			&i.StartedHour,
-			&i.CompletedDate,
-			&i.Microseconds,
+			&i.LocalStarted,
 			&i.IsOld,
 		); err != nil {
 			return nil, err
@@ -965,12 +950,7 @@ func (q *Queries) ListTaskFacts(ctx context.Context, taskIds []pgtype.UUID) ([]L
 const listUsageFacts = `-- name: ListUsageFacts :many
 SELECT f.task_id, f.provider, f.model, f.workspace_id, f.runtime_id, f.agent_id, f.project_id,
     f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens, f.created_at,
-    r.timezone,
-    (f.created_at AT TIME ZONE r.timezone)::date AS local_date,
-    coalesce(date_part('hour', f.created_at AT TIME ZONE r.timezone), 0)::smallint AS local_hour,
-    (f.created_at AT TIME ZONE 'UTC')::date AS utc_date,
-    coalesce((f.created_at AT TIME ZONE r.timezone)::date >= (SELECT daybook.closed_before()), false)::boolean AS local_open,
-    ((f.created_at AT TIME ZONE 'UTC')::date >= (SELECT daybook.closed_before()))::boolean AS utc_open
+    r.timezone, (f.created_at AT TIME ZONE r.timezone)::timestamp AS local_created, f.ctid AS place
 FROM daybook.task_usage_fact f
 LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = f.runtime_id
 WHERE f.task_id = ANY($1::uuid[])
@@ -990,14 +970,12 @@ type ListUsageFactsRow struct {
 	CacheWriteTokens int64
 	CreatedAt        pgtype.Timestamptz
 	Timezone         pgtype.Text
-	LocalDate        pgtype.Date
-	LocalHour        int16
-	UtcDate          pgtype.Date
-	LocalOpen        bool
-	UtcOpen          bool
+	LocalCreated     pgtype.Timestamp
+	Place            pgtype.TID
 }
 
-// The usage of the tasks as it is counted now. timezone is the zone of the local columns; null without a runtime.
+// The usage of the tasks as it is counted now, and where its rows are. timezone is the zone of local_created; null without a runtime.
+// To convert an instant is what costs most here, so it is done once for each row.
 func (q *Queries) ListUsageFacts(ctx context.Context, taskIds []pgtype.UUID) ([]ListUsageFactsRow, error) {
 	rows, err := q.db.Query(ctx, listUsageFacts, taskIds)
 	if err != nil {
@@ -1021,11 +999,8 @@ func (q *Queries) ListUsageFacts(ctx context.Context, taskIds []pgtype.UUID) ([]
 			&i.CacheWriteTokens,
 			&i.CreatedAt,
 			&i.Timezone,
-			&i.LocalDate,
-			&i.LocalHour,
-			&i.UtcDate,
-			&i.LocalOpen,
-			&i.UtcOpen,
+			&i.LocalCreated,
+			&i.Place,
 		); err != nil {
 			return nil, err
 		}
@@ -1288,4 +1263,60 @@ func (q *Queries) TryLockShards(ctx context.Context, arg TryLockShardsParams) ([
 		return nil, err
 	}
 	return items, nil
+}
+
+const updateUsageFacts = `-- name: UpdateUsageFacts :execrows
+UPDATE daybook.task_usage_fact f SET
+    workspace_id = d.workspace_id,
+    runtime_id = d.runtime_id,
+    agent_id = d.agent_id,
+    project_id = d.project_id,
+    input_tokens = d.input_tokens,
+    output_tokens = d.output_tokens,
+    cache_read_tokens = d.cache_read_tokens,
+    cache_write_tokens = d.cache_write_tokens,
+    created_at = d.created_at
+FROM (
+    SELECT unnest($1::tid[]) AS place, unnest($2::uuid[]) AS task_id, unnest($3::uuid[]) AS workspace_id,
+        unnest($4::uuid[]) AS runtime_id, unnest($5::uuid[]) AS agent_id, unnest($6::uuid[]) AS project_id,
+        unnest($7::bigint[]) AS input_tokens, unnest($8::bigint[]) AS output_tokens,
+        unnest($9::bigint[]) AS cache_read_tokens, unnest($10::bigint[]) AS cache_write_tokens,
+        unnest($11::timestamptz[]) AS created_at
+) d
+WHERE f.ctid = d.place AND f.task_id = d.task_id
+`
+
+type UpdateUsageFactsParams struct {
+	Places           []pgtype.TID
+	TaskIds          []pgtype.UUID
+	WorkspaceIds     []pgtype.UUID
+	RuntimeIds       []pgtype.UUID
+	AgentIds         []pgtype.UUID
+	ProjectIds       []pgtype.UUID
+	InputTokens      []int64
+	OutputTokens     []int64
+	CacheReadTokens  []int64
+	CacheWriteTokens []int64
+	CreatedAts       []pgtype.Timestamptz
+}
+
+// Where they were read in this transaction: no index is asked, which would pass every version of a fact that may not be removed yet.
+func (q *Queries) UpdateUsageFacts(ctx context.Context, arg UpdateUsageFactsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, updateUsageFacts,
+		arg.Places,
+		arg.TaskIds,
+		arg.WorkspaceIds,
+		arg.RuntimeIds,
+		arg.AgentIds,
+		arg.ProjectIds,
+		arg.InputTokens,
+		arg.OutputTokens,
+		arg.CacheReadTokens,
+		arg.CacheWriteTokens,
+		arg.CreatedAts,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }

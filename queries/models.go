@@ -229,6 +229,7 @@ type DaybookTaskUsageFact struct {
 	CacheReadTokens  int64
 	CacheWriteTokens int64
 	CreatedAt        pgtype.Timestamptz
+	Ctid             pgtype.TID
 }
 
 type DaybookUsageContribution struct {

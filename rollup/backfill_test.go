@@ -87,7 +87,7 @@ func TestBackfillRebuildsByItself(t *testing.T) {
 func TestBackfillDoesNotFinishALostList(t *testing.T) {
 	t.Parallel()
 	h := setup(t, "UTC")
-	h.useMany(h.idsInShard(10), h.runtime)
+	h.useMany(h.idsInShard(0, 10), h.runtime)
 	lost := false
 	err := rollup.Backfill(t.Context(), h.pool, rollup.BackfillConfig{Progress: func(int64, int64) {
 		if !lost {

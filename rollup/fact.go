@@ -2,8 +2,10 @@ package rollup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
 
@@ -42,6 +44,7 @@ type taskFact struct {
 type taskState struct {
 	started taskFact // its started is null if the task was not started
 	usage   []usageFact
+	places  []pgtype.TID // of the rows of usage; only of facts
 }
 
 // ledger holds the state of some tasks as they are counted (before) and as the source has them (after).
@@ -62,6 +65,10 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 		zones:   make(map[pgtype.UUID]string),
 		refused: make(map[pgtype.UUID]bool),
 	}
+	closed, err := q.GetClosedBefore(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("get closed days: %w", err)
+	}
 	usage, err := q.ListUsageFacts(ctx, tasks)
 	if err != nil {
 		return nil, fmt.Errorf("list usage facts: %w", err)
@@ -70,13 +77,12 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 		r := &usage[i]
 		l.noteZone(r.RuntimeID, r.Timezone)
 		state := stateOf(l.before, r.TaskID)
+		state.places = append(state.places, r.Place)
 		state.usage = append(state.usage, usageFact{
 			dimensions: dimensions{r.WorkspaceID, r.RuntimeID, r.AgentID, r.ProjectID},
 			provider:   r.Provider, model: r.Model,
 			input: r.InputTokens, output: r.OutputTokens, cacheRead: r.CacheReadTokens, cacheWrite: r.CacheWriteTokens,
-			created: r.CreatedAt, localDate: r.LocalDate, localHour: r.LocalHour, utcDate: r.UtcDate,
-			localOpen: r.LocalOpen, utcOpen: r.UtcOpen,
-		})
+		}.at(r.CreatedAt, r.LocalCreated, closed))
 	}
 	isOld := make(map[pgtype.UUID]bool) // tasks that were started before the days that are open
 	started, err := q.ListTaskFacts(ctx, tasks)
@@ -88,10 +94,8 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 		l.noteZone(r.RuntimeID, r.Timezone)
 		isOld[r.TaskID] = r.IsOld
 		stateOf(l.before, r.TaskID).started = taskFact{
-			dimensions: dimensions{r.WorkspaceID, r.RuntimeID, r.AgentID, r.ProjectID},
-			started:    r.StartedAt, startedHour: r.StartedHour,
-			completed: r.CompletedAt, completedDate: r.CompletedDate, microseconds: r.Microseconds, failed: r.Failed,
-		}
+			dimensions: dimensions{r.WorkspaceID, r.RuntimeID, r.AgentID, r.ProjectID}, failed: r.Failed,
+		}.at(r.StartedAt, r.LocalStarted, r.CompletedAt)
 	}
 	source, err := q.ListSource(ctx, tasks)
 	if err != nil {
@@ -108,11 +112,7 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 		state := stateOf(l.after, r.TaskID)
 		dims := dimensions{r.WorkspaceID, r.RuntimeID, r.AgentID, r.ProjectID}
 		if r.StartedAt.Valid {
-			state.started = taskFact{
-				dimensions: dims,
-				started:    r.StartedAt, startedHour: r.StartedHour,
-				completed: r.CompletedAt, completedDate: r.CompletedDate, microseconds: r.Microseconds, failed: r.Failed,
-			}
+			state.started = taskFact{dimensions: dims, failed: r.Failed}.at(r.StartedAt, r.LocalStarted, r.CompletedAt)
 		}
 		switch {
 		case r.IsOld:
@@ -122,9 +122,7 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 				dimensions: dims,
 				provider:   r.Provider.String, model: r.Model.String,
 				input: r.InputTokens, output: r.OutputTokens, cacheRead: r.CacheReadTokens, cacheWrite: r.CacheWriteTokens,
-				created: r.CreatedAt, localDate: r.LocalDate, localHour: r.LocalHour, utcDate: r.UtcDate,
-				localOpen: r.LocalOpen, utcOpen: r.UtcOpen,
-			})
+			}.at(r.CreatedAt, r.LocalCreated, closed))
 		}
 	}
 	for _, task := range tasks {
@@ -134,6 +132,46 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 		}
 	}
 	return l, nil
+}
+
+// at returns the fact with its instant and what follows from that. local is the instant in the zone of the runtime's buckets, as Postgres
+// converts it; null without a runtime.
+func (f usageFact) at(created pgtype.Timestamptz, local pgtype.Timestamp, closed pgtype.Date) usageFact {
+	f.created = created
+	f.utcDate = dateOf(created.Time.UTC(), created.Valid)
+	f.utcOpen = !isBefore(f.utcDate, closed)
+	f.localDate = dateOf(local.Time, local.Valid)
+	f.localOpen = local.Valid && !isBefore(f.localDate, closed)
+	f.localHour = int16(local.Time.Hour()) //nolint:gosec // Less than 24.
+	return f
+}
+
+// at returns the fact with its instants and what follows from them, like usageFact.at.
+func (f taskFact) at(started pgtype.Timestamptz, local pgtype.Timestamp, completed pgtype.Timestamptz) taskFact {
+	f.started = started
+	f.startedHour = int16(local.Time.Hour()) //nolint:gosec // Less than 24.
+	f.completed = completed
+	if completed.Valid {
+		f.completedDate = dateOf(completed.Time.UTC(), true)
+		f.microseconds = completed.Time.UnixMicro() - started.Time.UnixMicro()
+	}
+	return f
+}
+
+// dateOf is the date of an instant in its own location.
+func dateOf(at time.Time, valid bool) pgtype.Date {
+	if !valid {
+		return pgtype.Date{}
+	}
+	return pgtype.Date{Time: time.Date(at.Year(), at.Month(), at.Day(), 0, 0, 0, 0, time.UTC), Valid: true}
+}
+
+// isBefore tells whether a date is before another one, which may be infinite.
+func isBefore(date, other pgtype.Date) bool {
+	if other.InfinityModifier != pgtype.Finite {
+		return other.InfinityModifier == pgtype.Infinity
+	}
+	return date.Time.Before(other.Time)
 }
 
 // closedBut tells whether the state has usage of a closed day that the other has not.
@@ -188,10 +226,14 @@ func (l *ledger) runtimesOf(task pgtype.UUID, yield func(pgtype.UUID)) {
 	}
 }
 
+// errFactChanged says that somebody else has changed a fact in spite of the locks, by hand. The next try sees what it is now.
+var errFactChanged = errors.New("a fact has changed since it was read")
+
 // writeFacts makes the facts of the tasks those of the source, and writes only what differs.
 func (l *ledger) writeFacts(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) error {
 	var (
 		put         queries.PutUsageFactsParams
+		update      queries.UpdateUsageFactsParams
 		gone        queries.DeleteUsageFactsParams
 		putTasks    queries.PutTaskFactsParams
 		deleteTasks []pgtype.UUID
@@ -206,7 +248,9 @@ func (l *ledger) writeFacts(ctx context.Context, q *queries.Queries, tasks []pgt
 			after = &nothing
 		}
 		for i := range after.usage {
-			if f := &after.usage[i]; !before.has(f) {
+			f := &after.usage[i]
+			switch n := before.find(f); {
+			case n < 0:
 				put.TaskIds = append(put.TaskIds, task)
 				put.Providers = append(put.Providers, f.provider)
 				put.Models = append(put.Models, f.model)
@@ -219,10 +263,22 @@ func (l *ledger) writeFacts(ctx context.Context, q *queries.Queries, tasks []pgt
 				put.CacheReadTokens = append(put.CacheReadTokens, f.cacheRead)
 				put.CacheWriteTokens = append(put.CacheWriteTokens, f.cacheWrite)
 				put.CreatedAts = append(put.CreatedAts, f.created)
+			case before.usage[n] != *f:
+				update.Places = append(update.Places, before.places[n])
+				update.TaskIds = append(update.TaskIds, task)
+				update.WorkspaceIds = append(update.WorkspaceIds, f.workspace)
+				update.RuntimeIds = append(update.RuntimeIds, f.runtime)
+				update.AgentIds = append(update.AgentIds, f.agent)
+				update.ProjectIds = append(update.ProjectIds, f.project)
+				update.InputTokens = append(update.InputTokens, f.input)
+				update.OutputTokens = append(update.OutputTokens, f.output)
+				update.CacheReadTokens = append(update.CacheReadTokens, f.cacheRead)
+				update.CacheWriteTokens = append(update.CacheWriteTokens, f.cacheWrite)
+				update.CreatedAts = append(update.CreatedAts, f.created)
 			}
 		}
 		for i := range before.usage {
-			if f := &before.usage[i]; !after.names(f) {
+			if f := &before.usage[i]; after.find(f) < 0 {
 				gone.TaskIds = append(gone.TaskIds, task)
 				gone.Providers = append(gone.Providers, f.provider)
 				gone.Models = append(gone.Models, f.model)
@@ -248,6 +304,15 @@ func (l *ledger) writeFacts(ctx context.Context, q *queries.Queries, tasks []pgt
 			return fmt.Errorf("delete usage facts: %w", err)
 		}
 	}
+	if n := len(update.Places); n > 0 {
+		updated, err := q.UpdateUsageFacts(ctx, update)
+		if err == nil && updated != int64(n) {
+			err = errFactChanged
+		}
+		if err != nil {
+			return fmt.Errorf("update usage facts: %w", err)
+		}
+	}
 	if len(put.TaskIds) > 0 {
 		if err := q.PutUsageFacts(ctx, put); err != nil {
 			return fmt.Errorf("put usage facts: %w", err)
@@ -271,9 +336,9 @@ func (s *taskState) has(f *usageFact) bool {
 	return slices.Contains(s.usage, *f)
 }
 
-// names tells whether the state holds a fact of this provider and model.
-func (s *taskState) names(f *usageFact) bool {
-	return slices.ContainsFunc(s.usage, func(g usageFact) bool { return g.provider == f.provider && g.model == f.model })
+// find returns where the state holds the fact of this provider and model, or -1.
+func (s *taskState) find(f *usageFact) int {
+	return slices.IndexFunc(s.usage, func(g usageFact) bool { return g.provider == f.provider && g.model == f.model })
 }
 
 func stateOf(states map[pgtype.UUID]*taskState, task pgtype.UUID) *taskState {

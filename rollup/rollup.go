@@ -87,6 +87,9 @@ func isZoneError(err error) bool {
 // (40P01) where the server looks for one before the timeout, or that it has written a bucket meanwhile (40001). Nothing was done, and another
 // try may go through.
 func isLockConflict(err error) bool {
+	if errors.Is(err, errFactChanged) {
+		return true
+	}
 	var pgErr *pgconn.PgError
 	return errors.As(err, &pgErr) && slices.Contains([]string{"55P03", "40P01", "40001"}, pgErr.Code)
 }

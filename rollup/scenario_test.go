@@ -157,11 +157,11 @@ func TestShardOfAnotherDrainIsBusy(t *testing.T) {
 	testdb.RequireExact(t, h.pool)
 }
 
-// idsInShard returns n ids of tasks that belong to one shard.
-func (h *host) idsInShard(n int) []pgtype.UUID {
+// idsInShard returns n ids of tasks that belong to a shard.
+func (h *host) idsInShard(shard, n int) []pgtype.UUID {
 	h.t.Helper()
 	rows, err := h.pool.Query(h.t.Context(), `
-		SELECT id FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, $1 * 24 + 500)) x WHERE daybook.shard_of(id) = 0 LIMIT $1`, n)
+		SELECT id FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, $1 * 24 + 500)) x WHERE daybook.shard_of(id) = $2 LIMIT $1`, n, shard)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -186,7 +186,7 @@ func TestRebuildDelaysNoOtherRuntime(t *testing.T) {
 	h.use(h.newTask(), "p", "2025-05-01")
 	h.settle()
 	other := h.newRuntime("UTC")
-	ids := h.idsInShard(2510)
+	ids := h.idsInShard(0, 2510)
 	h.useMany(ids[:2500], h.runtime)
 	h.useMany(ids[2500:], other)
 	db := newPausingDB(h.pool)
@@ -215,7 +215,7 @@ func TestBatchOfManyRuntimes(t *testing.T) {
 	for i := range runtimes {
 		runtimes[i] = h.newRuntime("Asia/Kolkata")
 	}
-	h.useMany(h.idsInShard(1300), runtimes...)
+	h.useMany(h.idsInShard(0, 1300), runtimes...)
 	if r := h.drainAll(h.pool); r.Tasks < 1300 {
 		t.Errorf("%d tasks drained, want 1300", r.Tasks)
 	}
@@ -226,7 +226,7 @@ func TestBatchOfManyRuntimes(t *testing.T) {
 func TestTaskThatCannotBeApplied(t *testing.T) {
 	t.Parallel()
 	h := setup(t, "UTC")
-	ids := h.idsInShard(100)
+	ids := h.idsInShard(0, 100)
 	h.useMany(ids, h.runtime)
 	bad := ids[37]
 	h.exec(`UPDATE public.task_usage SET input_tokens = 9223372036854775807 WHERE task_id = ANY($1)`, []pgtype.UUID{bad})
@@ -291,7 +291,7 @@ func TestDataThatCannotBeCounted(t *testing.T) {
 			t.Parallel()
 			h := setup(t, "UTC")
 			h.exec(test.prepare)
-			ids := h.idsInShard(20)
+			ids := h.idsInShard(0, 20)
 			h.useMany(ids, h.runtime)
 			h.exec(test.spoil, ids[7])
 			h.settle()
