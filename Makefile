@@ -51,6 +51,18 @@ test: bin/withpg ## run the tests with the race detector (TESTFLAGS, PACKAGES)
 test-cluster: ## run the tests with several servers: a hot standby
 	@go test -tags cluster -run '^TestStandby' ./internal/httpapi
 
+# It runs prometheus and promtool of its own; where they are not installed, Debian's package is unpacked and not installed.
+.PHONY: test-ops
+test-ops: build ## run the tests of rules, alerts, dashboard and runbook, with a real Prometheus
+	@PATH=$$PATH:$$PWD/bin/prometheus/usr/bin; \
+	if ! command -v promtool >/dev/null || ! command -v prometheus >/dev/null; then \
+		echo "Tests need Prometheus; unpacking Debian's package."; \
+		mkdir -p bin/prometheus && cd bin/prometheus && \
+		{ apt-get -q download prometheus >/dev/null 2>&1 || { apt-get -q update >/dev/null && apt-get -q download prometheus >/dev/null; }; } && \
+		dpkg -x prometheus_*.deb . && cd ../.. || exit 1; \
+	fi; \
+	go test -tags ops -count 1 -timeout 15m ./internal/ops
+
 # The fault suite makes clusters of its own too. CHAOSFLAGS are flags of go test and of the suite: see docs/reliability.md.
 .PHONY: chaos
 chaos: build ## run the fault suite; about an hour, with CHAOSFLAGS=-short some minutes

@@ -43,6 +43,8 @@ func (w *drainWorker) Work(ctx context.Context, job *river.Job[DrainArgs]) error
 	budget, cancel := context.WithTimeout(w.fleet.stopping, drainBudget)
 	defer cancel()
 	result, err := rollup.Drain(ctx, w.fleet.config.Pool, job.Args.Shards, func() bool { return budget.Err() != nil })
+	w.fleet.metrics.drained(result)
+	w.fleet.metrics.ended(workDrain, ctx.Err() != nil, err)
 	for _, q := range result.Quarantined {
 		w.fleet.config.Logger.Error("task quarantined: it cannot be counted as it is",
 			slog.String("task_id", q.TaskID.String()), slog.Any("error", q.Reason))

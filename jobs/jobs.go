@@ -11,7 +11,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -51,6 +54,8 @@ const (
 	tickTimeout = 3 * time.Second
 	// searchTimeout ends a search for outdated buckets that waits for a lock on the host's table. The next one finds them.
 	searchTimeout = 500 * time.Millisecond
+	// maxMisses is after how many failed ticks in a row a process is not ready. It begins with as many.
+	maxMisses = 3
 	// pooledPoll is the time between two looks for drains where nobody is notified of them.
 	pooledPoll = 200 * time.Millisecond
 	// softStop is how long a stop waits for running jobs before it cancels them. A cancelled job is rolled back whole.
@@ -111,6 +116,9 @@ type Fleet struct {
 	config Config
 	client *river.Client[pgx.Tx]
 
+	metrics *metrics
+	// misses counts the ticks that failed since the last one that succeeded.
+	misses atomic.Int64
 	// stopping is done when the fleet is to stop: drains begin no further batch.
 	stopping context.Context
 	stop     context.CancelFunc
@@ -124,7 +132,8 @@ func New(config Config) (*Fleet, error) {
 	if config.Pool == nil || config.Logger == nil {
 		return nil, errors.New("jobs: Config needs Pool and Logger")
 	}
-	f := &Fleet{config: config.withDefaults()}
+	f := &Fleet{config: config.withDefaults(), metrics: newMetrics()}
+	f.misses.Store(maxMisses)
 	f.stopping, f.stop = context.WithCancel(context.Background())
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &drainWorker{fleet: f})
@@ -159,10 +168,20 @@ func New(config Config) (*Fleet, error) {
 
 // Start begins to tick and to work. It returns at once; Stop ends the work.
 func (f *Fleet) Start(ctx context.Context) error {
+	events, _ := f.client.Subscribe(slices.Collect(maps.Keys(outcomes))...)
 	if err := f.client.Start(context.WithoutCancel(ctx)); err != nil {
 		return fmt.Errorf("start river: %w", err)
 	}
+	go f.metrics.countJobs(events) // River closes the channel when it has stopped.
 	f.ticking.Go(f.tickUntilStopped)
+	return nil
+}
+
+// Ready returns an error unless a tick has succeeded in the last ticks, that is, unless this process finds work and can ask for it.
+func (f *Fleet) Ready() error {
+	if misses := f.misses.Load(); misses >= maxMisses {
+		return fmt.Errorf("the last %d looks at the queue failed", misses)
+	}
 	return nil
 }
 
@@ -181,7 +200,14 @@ func (f *Fleet) tickUntilStopped() {
 	ticker := time.NewTicker(f.config.Tick)
 	defer ticker.Stop()
 	for n := 0; ; n++ {
-		if err := f.tick(f.stopping, n%searchEvery == 0); err != nil && f.stopping.Err() == nil {
+		err := f.tick(f.stopping, n%searchEvery == 0)
+		f.metrics.ended(workTick, f.stopping.Err() != nil, err)
+		if err == nil {
+			f.misses.Store(0)
+		} else {
+			f.misses.Add(1)
+		}
+		if err != nil && f.stopping.Err() == nil {
 			f.config.Logger.Error("tick failed; trying again", slog.Any("error", err))
 		}
 		select {
@@ -236,7 +262,7 @@ func (f *Fleet) tick(ctx context.Context, search bool) error {
 			return fmt.Errorf("insert jobs: %w", err)
 		}
 	}
-	if err := q.BeatHeart(ctx, f.client.ID()); err != nil {
+	if err := q.BeatHeart(ctx, queries.BeatHeartParams{WorkerID: f.client.ID(), PeriodSeconds: f.config.Tick.Seconds()}); err != nil {
 		return fmt.Errorf("beat heart: %w", err)
 	}
 	if search {

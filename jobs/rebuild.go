@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
 
@@ -48,10 +49,17 @@ func (w *rebuildWorker) Work(ctx context.Context, job *river.Job[RebuildArgs]) e
 	if err != nil || !requested {
 		return err
 	}
+	timer := prometheus.NewTimer(w.fleet.metrics.rebuilds)
 	result, err := rollup.Rebuild(ctx, w.fleet.config.Pool, runtime)
-	if err != nil || result.Busy || result.Requests == 0 {
+	if err != nil {
+		w.fleet.metrics.ended(workRebuild, ctx.Err() != nil, err)
 		return err
 	}
+	if result.Busy || result.Requests == 0 {
+		return nil
+	}
+	timer.ObserveDuration()
+	w.fleet.metrics.ended(workRebuild, false, nil)
 	if result.Timezone != result.HostTimezone {
 		w.fleet.reportZone(rollup.RejectedZone{RuntimeID: runtime, Timezone: result.HostTimezone})
 	}

@@ -80,6 +80,7 @@ func (w *verifyWorker) Work(ctx context.Context, job *river.Job[VerifyArgs]) err
 	if errors.Is(err, rollup.ErrAllDirty) {
 		return nil // The next sample can tell.
 	}
+	w.fleet.metrics.ended(workVerify, ctx.Err() != nil, err)
 	if len(differences) > 0 {
 		config.Logger.Error("rollups differed", slog.Any("differences", differences), slog.Int("tasks_counted_again", result.Tasks),
 			slog.Int("runtimes_rebuilt", result.Runtimes), slog.Int("workspaces_rebuilt", result.Workspaces),

@@ -146,7 +146,10 @@ func Down(ctx context.Context, pool *pgxpool.Pool) error {
 		if _, err := river.Migrate(ctx, rivermigrate.DirectionDown, &rivermigrate.MigrateOpts{TargetVersion: -1}); err != nil {
 			return fmt.Errorf("migrate river down: %w", err)
 		}
-		_, err = pool.Exec(ctx, statement("drop_schema"))
+		if _, err := pool.Exec(ctx, statement("drop_schema")); err != nil {
+			return err
+		}
+		_, err = pool.Exec(ctx, statement("drop_roles"))
 		return err
 	})
 }

@@ -409,10 +409,13 @@ WHERE b.task_count < 0 OR b.failed_count < 0
    OR (b.task_count = 0 AND (b.total_microseconds <> 0))
    OR (@no_negatives::boolean AND (b.total_microseconds < 0));
 
--- name: DeleteDirtyEntries :execrows
+-- name: DeleteDirtyEntries :many
+-- How long each has waited, and how long this transaction has taken until now, both by the database's clock.
 DELETE FROM daybook.task_usage_daily_dirty e
 USING (SELECT unnest(@shards::smallint[]) AS shard, unnest(@ids::bigint[]) AS id) d
-WHERE e.shard = d.shard AND e.id = d.id;
+WHERE e.shard = d.shard AND e.id = d.id
+RETURNING date_part('epoch', clock_timestamp() - e.enqueued_at)::float8 AS age_seconds,
+    date_part('epoch', clock_timestamp() - transaction_timestamp())::float8 AS batch_seconds;
 
 -- name: RefuseChanges :exec
 UPDATE daybook.refused_change SET tasks = tasks + @tasks, last_task = @last_task::uuid, last_at = clock_timestamp();

@@ -409,10 +409,12 @@ func (q *Queries) ClaimDirtyTasks(ctx context.Context, arg ClaimDirtyTasksParams
 	return items, nil
 }
 
-const deleteDirtyEntries = `-- name: DeleteDirtyEntries :execrows
+const deleteDirtyEntries = `-- name: DeleteDirtyEntries :many
 DELETE FROM daybook.task_usage_daily_dirty e
 USING (SELECT unnest($1::smallint[]) AS shard, unnest($2::bigint[]) AS id) d
 WHERE e.shard = d.shard AND e.id = d.id
+RETURNING date_part('epoch', clock_timestamp() - e.enqueued_at)::float8 AS age_seconds,
+    date_part('epoch', clock_timestamp() - transaction_timestamp())::float8 AS batch_seconds
 `
 
 type DeleteDirtyEntriesParams struct {
@@ -420,12 +422,30 @@ type DeleteDirtyEntriesParams struct {
 	Ids    []int64
 }
 
-func (q *Queries) DeleteDirtyEntries(ctx context.Context, arg DeleteDirtyEntriesParams) (int64, error) {
-	result, err := q.db.Exec(ctx, deleteDirtyEntries, arg.Shards, arg.Ids)
+type DeleteDirtyEntriesRow struct {
+	AgeSeconds   float64
+	BatchSeconds float64
+}
+
+// How long each has waited, and how long this transaction has taken until now, both by the database's clock.
+func (q *Queries) DeleteDirtyEntries(ctx context.Context, arg DeleteDirtyEntriesParams) ([]DeleteDirtyEntriesRow, error) {
+	rows, err := q.db.Query(ctx, deleteDirtyEntries, arg.Shards, arg.Ids)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return result.RowsAffected(), nil
+	defer rows.Close()
+	var items []DeleteDirtyEntriesRow
+	for rows.Next() {
+		var i DeleteDirtyEntriesRow
+		if err := rows.Scan(&i.AgeSeconds, &i.BatchSeconds); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const deleteEmptyActivityByHour = `-- name: DeleteEmptyActivityByHour :many

@@ -88,6 +88,11 @@ type DaybookRefusedChange struct {
 	LastAt   pgtype.Timestamptz
 }
 
+type DaybookRiverJob struct {
+	Queue string
+	State string
+}
+
 // Requests to rebuild the zone-dependent buckets of a runtime. Append-only; a rebuild deletes exactly the revisions that it saw before it read the zone.
 type DaybookRuntimeRebuild struct {
 	RuntimeID   pgtype.UUID
@@ -262,6 +267,7 @@ type DaybookVerification struct {
 type DaybookWorkerHeartbeat struct {
 	WorkerID string
 	BeatAt   pgtype.Timestamptz
+	Period   pgtype.Interval
 }
 
 type DaybookWorkspaceContribution struct {

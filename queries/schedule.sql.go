@@ -13,14 +13,19 @@ import (
 
 const beatHeart = `-- name: BeatHeart :exec
 WITH settings AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
-INSERT INTO daybook.worker_heartbeat (worker_id, beat_at)
-SELECT $1::text, clock_timestamp() FROM settings
-ON CONFLICT (worker_id) DO UPDATE SET beat_at = excluded.beat_at
+INSERT INTO daybook.worker_heartbeat (worker_id, beat_at, period)
+SELECT $1::text, clock_timestamp(), make_interval(secs => $2::float8) FROM settings
+ON CONFLICT (worker_id) DO UPDATE SET beat_at = excluded.beat_at, period = excluded.period
 `
 
+type BeatHeartParams struct {
+	WorkerID      string
+	PeriodSeconds float64
+}
+
 // A crash may lose it: nobody waits for the disk.
-func (q *Queries) BeatHeart(ctx context.Context, workerID string) error {
-	_, err := q.db.Exec(ctx, beatHeart, workerID)
+func (q *Queries) BeatHeart(ctx context.Context, arg BeatHeartParams) error {
+	_, err := q.db.Exec(ctx, beatHeart, arg.WorkerID, arg.PeriodSeconds)
 	return err
 }
 

@@ -55,3 +55,36 @@ FROM daybook.verification v
 CROSS JOIN LATERAL jsonb_each_text(v.differences) AS d (key, value)
 GROUP BY d.key
 ORDER BY d.key;
+
+-- name: GetFleet :one
+-- workers: those whose sign of life is not late. holder_seconds: the age of the oldest transaction that keeps Postgres from removing old versions
+-- of rows, in any database, since Postgres keeps those for all of them alike; 0 if there is none. visible is false if the role may
+-- not see when others began, for which it needs the rights of pg_read_all_stats; then holder_seconds is of what it may see.
+SELECT (SELECT count(*) FROM daybook.worker_heartbeat h
+        WHERE h.beat_at > clock_timestamp() - 3 * h.period - interval '5 seconds') AS workers,
+    coalesce((SELECT extract(epoch FROM clock_timestamp() - min(held.since))
+        FROM (
+            SELECT a.xact_start AS since FROM pg_catalog.pg_stat_activity a
+            WHERE a.backend_xmin IS NOT NULL AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend'
+            UNION ALL SELECT x.prepared FROM pg_catalog.pg_prepared_xacts x
+        ) held), 0)::float8 AS holder_seconds,
+    (NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a
+        WHERE a.backend_xmin IS NOT NULL AND a.backend_type IS NULL))::boolean AS visible;
+
+-- name: ListWaitingEntries :many
+-- The entries of each shard, each counted up to max_count.
+SELECT s.shard::smallint AS shard, count(e.id) AS entries
+FROM generate_series(0, daybook.shard_count() - 1) AS s (shard)
+CROSS JOIN LATERAL (
+    SELECT d.id FROM daybook.task_usage_daily_dirty d
+    WHERE d.shard = s.shard AND d.id > daybook.queue_start(s.shard::smallint)
+    LIMIT @max_count) e
+GROUP BY s.shard
+ORDER BY s.shard;
+
+-- name: ListWorkers :many
+-- When each worker was last seen, the last first. late: its sign of life should have come by now.
+SELECT h.worker_id, extract(epoch FROM clock_timestamp() - h.beat_at)::float8 AS seconds,
+    (h.beat_at <= clock_timestamp() - 3 * h.period - interval '5 seconds')::boolean AS late
+FROM daybook.worker_heartbeat h
+ORDER BY h.beat_at DESC, h.worker_id;

@@ -9,6 +9,35 @@ import (
 	"context"
 )
 
+const getFleet = `-- name: GetFleet :one
+SELECT (SELECT count(*) FROM daybook.worker_heartbeat h
+        WHERE h.beat_at > clock_timestamp() - 3 * h.period - interval '5 seconds') AS workers,
+    coalesce((SELECT extract(epoch FROM clock_timestamp() - min(held.since))
+        FROM (
+            SELECT a.xact_start AS since FROM pg_catalog.pg_stat_activity a
+            WHERE a.backend_xmin IS NOT NULL AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend'
+            UNION ALL SELECT x.prepared FROM pg_catalog.pg_prepared_xacts x
+        ) held), 0)::float8 AS holder_seconds,
+    (NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a
+        WHERE a.backend_xmin IS NOT NULL AND a.backend_type IS NULL))::boolean AS visible
+`
+
+type GetFleetRow struct {
+	Workers       int64
+	HolderSeconds float64
+	Visible       bool
+}
+
+// workers: those whose sign of life is not late. holder_seconds: the age of the oldest transaction that keeps Postgres from removing old versions
+// of rows, in any database, since Postgres keeps those for all of them alike; 0 if there is none. visible is false if the role may
+// not see when others began, for which it needs the rights of pg_read_all_stats; then holder_seconds is of what it may see.
+func (q *Queries) GetFleet(ctx context.Context) (GetFleetRow, error) {
+	row := q.db.QueryRow(ctx, getFleet)
+	var i GetFleetRow
+	err := row.Scan(&i.Workers, &i.HolderSeconds, &i.Visible)
+	return i, err
+}
+
 const getLag = `-- name: GetLag :one
 SELECT coalesce(greatest(waiting.seconds, behind.seconds, 0), 0)::float8 AS seconds,
     coalesce(greatest(behind.seconds, 0), 0)::float8 AS replay_seconds, (behind.seconds IS NOT NULL)::boolean AS known,
@@ -141,6 +170,77 @@ func (q *Queries) ListDrift(ctx context.Context) ([]ListDriftRow, error) {
 	for rows.Next() {
 		var i ListDriftRow
 		if err := rows.Scan(&i.Rollup, &i.Differences); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listWaitingEntries = `-- name: ListWaitingEntries :many
+SELECT s.shard::smallint AS shard, count(e.id) AS entries
+FROM generate_series(0, daybook.shard_count() - 1) AS s (shard)
+CROSS JOIN LATERAL (
+    SELECT d.id FROM daybook.task_usage_daily_dirty d
+    WHERE d.shard = s.shard AND d.id > daybook.queue_start(s.shard::smallint)
+    LIMIT $1) e
+GROUP BY s.shard
+ORDER BY s.shard
+`
+
+type ListWaitingEntriesRow struct {
+	Shard   int16
+	Entries int64
+}
+
+// The entries of each shard, each counted up to max_count.
+func (q *Queries) ListWaitingEntries(ctx context.Context, maxCount int32) ([]ListWaitingEntriesRow, error) {
+	rows, err := q.db.Query(ctx, listWaitingEntries, maxCount)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListWaitingEntriesRow
+	for rows.Next() {
+		var i ListWaitingEntriesRow
+		if err := rows.Scan(&i.Shard, &i.Entries); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listWorkers = `-- name: ListWorkers :many
+SELECT h.worker_id, extract(epoch FROM clock_timestamp() - h.beat_at)::float8 AS seconds,
+    (h.beat_at <= clock_timestamp() - 3 * h.period - interval '5 seconds')::boolean AS late
+FROM daybook.worker_heartbeat h
+ORDER BY h.beat_at DESC, h.worker_id
+`
+
+type ListWorkersRow struct {
+	WorkerID string
+	Seconds  float64
+	Late     bool
+}
+
+// When each worker was last seen, the last first. late: its sign of life should have come by now.
+func (q *Queries) ListWorkers(ctx context.Context) ([]ListWorkersRow, error) {
+	rows, err := q.db.Query(ctx, listWorkers)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListWorkersRow
+	for rows.Next() {
+		var i ListWorkersRow
+		if err := rows.Scan(&i.WorkerID, &i.Seconds, &i.Late); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

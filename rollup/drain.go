@@ -33,6 +33,9 @@ type DrainResult struct {
 	Busy bool
 	// Entries is the number of dirty entries that were counted and deleted, Tasks the number of tasks they named.
 	Entries, Tasks int
+	// Ages holds for each of these entries how many seconds it had waited when it was counted, BatchSeconds for each batch with entries how long
+	// it took. Both are by the database's clock, which may be set back while they are measured.
+	Ages, BatchSeconds []float64
 	// Deferred is the number of entries left for a later drain because a rebuild holds their runtime.
 	Deferred int
 	// Quarantined lists the tasks that could not be applied.
@@ -50,6 +53,8 @@ func (r *DrainResult) add(other DrainResult) {
 	r.Busy = r.Busy || other.Busy
 	r.Entries += other.Entries
 	r.Tasks += other.Tasks
+	r.Ages = append(r.Ages, other.Ages...)
+	r.BatchSeconds = append(r.BatchSeconds, other.BatchSeconds...)
 	r.Deferred += other.Deferred
 	r.Quarantined = append(r.Quarantined, other.Quarantined...)
 	r.RejectedZones = append(r.RejectedZones, other.RejectedZones...)
@@ -270,10 +275,17 @@ func (p drainPass) count(ctx context.Context, q *queries.Queries, entries []quer
 			return result, false, fmt.Errorf("note refused changes: %w", err)
 		}
 	}
-	if _, err := q.DeleteDirtyEntries(ctx, counted); err != nil {
+	deleted, err := q.DeleteDirtyEntries(ctx, counted)
+	if err != nil {
 		return result, false, fmt.Errorf("delete dirty entries: %w", err)
 	}
-	result.Entries = len(counted.Ids)
+	for i, d := range deleted {
+		result.Ages = append(result.Ages, max(d.AgeSeconds, 0))
+		if i == len(deleted)-1 {
+			result.BatchSeconds = []float64{max(d.BatchSeconds, 0)}
+		}
+	}
+	result.Entries = len(deleted)
 	return result, len(applied.notReached) == 0, nil
 }
 
@@ -416,7 +428,7 @@ func (l *ledger) lockRuntimes(ctx context.Context, q *queries.Queries, tasks []p
 // quarantine sets aside the task of an entry that failed alone, and deletes that entry. It does nothing if somebody else has
 // drained the entry meanwhile.
 func quarantine(ctx context.Context, db DB, entry queries.ClaimDirtyTasksRow, reason error) (bool, error) {
-	var deleted int64
+	var deleted []queries.DeleteDirtyEntriesRow
 	err := inTx(ctx, db, func(tx pgx.Tx) error {
 		q := queries.New(tx)
 		err := q.PrepareDrain(ctx, prepareDrain)
@@ -424,7 +436,7 @@ func quarantine(ctx context.Context, db DB, entry queries.ClaimDirtyTasksRow, re
 			return err
 		}
 		deleted, err = q.DeleteDirtyEntries(ctx, queries.DeleteDirtyEntriesParams{Shards: []int16{entry.Shard}, Ids: []int64{entry.ID}})
-		if err != nil || deleted == 0 {
+		if err != nil || len(deleted) == 0 {
 			return err
 		}
 		return q.QuarantineTask(ctx, queries.QuarantineTaskParams{TaskID: entry.TaskID, Error: reason.Error()})
@@ -432,7 +444,7 @@ func quarantine(ctx context.Context, db DB, entry queries.ClaimDirtyTasksRow, re
 	if err != nil {
 		return false, fmt.Errorf("quarantine task %s: %w", entry.TaskID, err)
 	}
-	return deleted > 0, nil
+	return len(deleted) > 0, nil
 }
 
 func setOf(ids []pgtype.UUID) map[pgtype.UUID]bool {

@@ -14,8 +14,10 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"daybook/internal/build"
 	"daybook/internal/httpapi"
 	"daybook/internal/logging"
+	"daybook/internal/secretfile"
 )
 
 const description = `Serves the usage rollups that Daybook's workers keep, to the members of each workspace.`
@@ -27,6 +29,8 @@ type cli struct {
 	JWTAudience string         `name:"jwt-audience" env:"DAYBOOK_JWT_AUDIENCE" placeholder:"AUD" help:"The aud that tokens must have. Not checked if empty."`
 	Demo        bool           `env:"DAYBOOK_DEMO" help:"Take a JWT_SECRET that is too short to be safe. For trying out only."`
 	Log         logging.Config `embed:""`
+
+	Version kong.VersionFlag `help:"Print the version and exit."`
 
 	Serve   serveCmd   `cmd:"" default:"withargs" help:"Serve until stopped (the default)."`
 	Token   tokenCmd   `cmd:"" help:"Print a token for a user, for trying the api out."`
@@ -50,7 +54,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var c cli
 	exit := -1
 	parser := kong.Must(&c, kong.Name("api"), kong.Description(description), kong.UsageOnError(),
-		kong.Writers(stdout, stderr), kong.Exit(func(code int) { exit = code }))
+		kong.Writers(stdout, stderr), kong.Exit(func(code int) { exit = code }),
+		kong.Resolvers(secretfile.From("DATABASE_URL", "JWT_SECRET", "DAYBOOK_API_WRITE_DATABASE_URL")), kong.Vars{"version": build.Get().String()})
 	parsed, err := parser.Parse(args)
 	if exit >= 0 {
 		return exit // --help

@@ -20,21 +20,14 @@ import (
 
 	"daybook/internal/httpapi"
 	"daybook/internal/postgres"
+	"daybook/internal/server"
 	"daybook/migrations"
 )
 
 const (
-	headerTimeout = 5 * time.Second
-	readTimeout   = 10 * time.Second
-	// writeTimeout is what is left for sending an answer, after the time in which it must be found.
-	writeTimeout = 30 * time.Second
-	idleTimeout  = 2 * time.Minute
-	maxHeader    = 32 << 10
 	// connectTimeout bounds an attempt to connect, unless the URL has a connect_timeout. An attempt outlives its request and keeps
 	// its place in the pool, so with pgx's two minutes a server that did not answer would be missed for two minutes more.
 	connectTimeout = 3 * time.Second
-	// stopSpare is how much longer than a request a stop may take.
-	stopSpare = 5 * time.Second
 	// statementSpare is how much longer than the request Postgres lets a statement run. The api cancels it in time; this is for an
 	// api that cannot.
 	statementSpare = time.Second
@@ -138,7 +131,7 @@ func (c *serveCmd) Run(e *env) error {
 			return fmt.Errorf("%w; choose another address with %s", err, l.flag)
 		}
 		defer listener.Close() //nolint:errcheck // Serving has closed it, unless it did not begin.
-		servers = append(servers, func() error { return e.serve(ctx, listener, l.handler, longest) })
+		servers = append(servers, func() error { return server.Serve(ctx, listener, l.handler, longest, e.logger) })
 		e.logger.Info("listening", slog.String("server", l.name), slog.String("addr", listener.Addr().String()))
 	}
 	// Nobody is served before all addresses are known to be free.
@@ -188,27 +181,4 @@ func connect(ctx context.Context, name, databaseURL string, settings map[string]
 		config.MaxConns = max(config.MaxConns, minConnections)
 	}
 	return postgres.Open(ctx, config, settings)
-}
-
-// serve serves until ctx is done, then lets running requests finish. Timeout is the longest that a request takes.
-func (e *env) serve(ctx context.Context, listener net.Listener, handler http.Handler, timeout time.Duration) error {
-	server := &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: timeout + writeTimeout, IdleTimeout: idleTimeout,
-		MaxHeaderBytes: maxHeader,
-		ErrorLog:       slog.NewLogLogger(e.logger.Handler(), slog.LevelWarn),
-	}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	select {
-	case err := <-served:
-		return err
-	case <-ctx.Done():
-	}
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout+stopSpare)
-	defer cancel()
-	if err := server.Shutdown(stop); err != nil {
-		return fmt.Errorf("stop: %w", err)
-	}
-	return nil
 }

@@ -1,17 +1,25 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"io"
+	"net"
+	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"daybook/internal/demo"
+	"daybook/internal/history"
 	"daybook/internal/testdb"
 	"daybook/rollup"
 )
@@ -82,6 +90,8 @@ func TestInstallationFromNothing(t *testing.T) {
 		{[]string{"prune", "--before", "2999-01-01"}, 1, "these days are still served; the latest that may be closed are those before 20"},
 		{[]string{"prune", "--before", "2020-01-01"}, 0, "days before 2020-01-01 are closed; 0 facts removed"},
 		{[]string{"status"}, 0, "those before 2020-01-01; 0 changes refused"},
+		{[]string{"status"}, 0, "WRONG: No worker is alive."},
+		{[]string{"status", "--json"}, 0, `"problems":[{"problem":"No worker is alive."`},
 		{[]string{"detach"}, 0, "Triggers are off"},
 		{[]string{"status"}, 0, "OFF"},
 		{[]string{"backfill"}, 1, "run: worker attach"},
@@ -122,7 +132,7 @@ func TestVerify(t *testing.T) {
 		want []string
 	}{
 		{[]string{"verify"}, 1, []string{"task_usage_daily: expected {", ", found nothing\n", "the rollups differ from the source; run worker verify --repair"}},
-		{[]string{"status"}, 0, []string{"DIFFERENCES in task_usage_daily; run worker verify --repair"}},
+		{[]string{"status"}, 0, []string{"DIFFERENCES in task_usage_daily", "run worker verify --repair"}},
 		{[]string{"verify", "--repair"}, 0, []string{"found nothing", "made the buckets of 1 runtimes and 0 workspaces again", "no differences: 12 runtimes"}},
 		{[]string{"verify"}, 0, []string{"no differences: 12 runtimes"}},
 		{[]string{"status"}, 0, []string{"everything in the last", "no differences"}},
@@ -153,6 +163,8 @@ func TestBadUsage(t *testing.T) {
 		{[]string{"--help"}, 0, "migrate up"},
 		{[]string{"run", "--help"}, 0, "--drain-workers"},
 		{[]string{"bogus"}, 2, "unexpected argument bogus"},
+		{[]string{"status", "--watch", "--interval", "1ms"}, 2, "--interval must be 100ms or more"},
+		{[]string{"--version"}, 0, "devel ("},
 		{[]string{"run", "--tick", "0s"}, 2, "--tick must be from 100ms to 1m"},
 		{[]string{"run", "--drain-workers", "0"}, 2, "from 1 to 64"},
 		{[]string{"run", "--verify-period", "1s"}, 2, "--verify-period must be 1m or more"},
@@ -229,4 +241,117 @@ func TestQuarantineIsListedAndRequeued(t *testing.T) {
 	drain()
 	require("quarantined tasks 0", "status")
 	testdb.RequireExact(t, pool)
+}
+
+// What status prints for scripts is what it prints for people.
+func TestStatusForScripts(t *testing.T) {
+	t.Parallel()
+	pool := testdb.New(t)
+	p := startWorker(t, pool)
+	if err := history.Play(t.Context(), pool, history.Config{Seed: 3, Transactions: 20}); err != nil {
+		t.Fatal(err)
+	}
+	awaitEmptyQueue(t, pool)
+	var r report
+	await(t, "a worker that is seen", func() (bool, error) {
+		code, stdout, stderr := command(t, pool, "status", "--json")
+		if code != 0 {
+			return false, errors.New(stderr)
+		}
+		return len(r.Workers) == 1, json.Unmarshal([]byte(stdout), &r)
+	})
+	if r.LagSeconds == nil || *r.LagSeconds != 0 || r.DirtyEntries != 0 || !r.Triggers.On || !r.Backfill.Complete || len(r.Problems) != 0 {
+		t.Errorf("%+v", r)
+	}
+	p.signal(t, syscall.SIGTERM)
+	if err := p.Wait(); err != nil {
+		t.Error(err)
+	}
+	if _, err := pool.Exec(t.Context(), `INSERT INTO daybook.task_usage_daily_quarantine (task_id, error) VALUES (gen_random_uuid(), 'why')`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pool.Exec(t.Context(), `UPDATE daybook.worker_heartbeat SET beat_at = now() - interval '1 minute'`); err != nil {
+		t.Fatal(err)
+	}
+	_, stdout, _ := command(t, pool, "status")
+	for _, want := range []string{"none; the last was seen", "WRONG: No worker is alive.", "WRONG: Tasks are in quarantine", "worker requeue", "  why"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("without %q:\n%s", want, stdout)
+		}
+	}
+}
+
+// It goes on until it is stopped, and over a database that is away.
+func TestStatusIsWatched(t *testing.T) {
+	t.Parallel()
+	pool := testdb.New(t)
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), path, "status", "--watch", "--interval", "100ms", "--json")
+	cmd.Env = append(os.Environ(), "DATABASE_URL="+pool.Config().ConnString())
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	for range 3 {
+		if !lines.Scan() || !json.Valid(lines.Bytes()) {
+			t.Fatalf("%q, %v", lines.Text(), lines.Err())
+		}
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	for lines.Scan() {
+		continue
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMetricsOfAWorker(t *testing.T) {
+	t.Parallel()
+	pool := testdb.New(t)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := taken.Addr().String()
+	code, _, stderr := command(t, pool, "run", "--metrics-addr", addr)
+	if code != 1 || !strings.Contains(stderr, "choose another address with --metrics-addr") {
+		t.Errorf("code %d: %s", code, stderr)
+	}
+	taken.Close()
+	startWorker(t, pool, "--metrics-addr", addr)
+	get := func(path string) (int, string) {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return 0, ""
+		}
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response.StatusCode, string(body)
+	}
+	await(t, "a worker that is ready", func() (bool, error) {
+		status, _ := get("/readyz")
+		return status == http.StatusOK, nil
+	})
+	for path, want := range map[string]string{"/healthz": "ok", "/metrics": "daybook_build_info{"} {
+		if status, body := get(path); status != http.StatusOK || !strings.Contains(body, want) {
+			t.Errorf("%s: %d without %q", path, status, want)
+		}
+	}
 }

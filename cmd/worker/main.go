@@ -15,8 +15,10 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"daybook/internal/build"
 	"daybook/internal/logging"
 	"daybook/internal/postgres"
+	"daybook/internal/secretfile"
 )
 
 const description = `Daybook keeps exact daily rollups of LLM token usage inside the Postgres that holds the usage.
@@ -27,6 +29,8 @@ A first installation is: worker migrate up, worker backfill, and worker run on a
 type cli struct {
 	DatabaseURL string         `name:"database-url" env:"DATABASE_URL" required:"" placeholder:"URL" help:"Postgres of the host, as postgres://user:password@host/database."`
 	Log         logging.Config `embed:""`
+
+	Version kong.VersionFlag `help:"Print the version and exit."`
 
 	Run      runCmd      `cmd:"" default:"withargs" help:"Drain changes and rebuild runtimes until stopped (the default)."`
 	Migrate  migrateCmd  `cmd:"" help:"Create, update, inspect or remove the schema daybook."`
@@ -58,7 +62,8 @@ func run(ctx context.Context, args []string, stdout *os.File, stderr io.Writer) 
 	var c cli
 	exit := -1
 	parser := kong.Must(&c, kong.Name("worker"), kong.Description(description), kong.UsageOnError(),
-		kong.Writers(stdout, stderr), kong.Exit(func(code int) { exit = code }))
+		kong.Writers(stdout, stderr), kong.Exit(func(code int) { exit = code }),
+		kong.Resolvers(secretfile.From("DATABASE_URL")), kong.Vars{"version": build.Get().String()})
 	parsed, err := parser.Parse(args)
 	if exit >= 0 {
 		return exit // --help

@@ -47,13 +47,13 @@ type process struct {
 	output bytes.Buffer
 }
 
-func startWorker(t *testing.T, pool *pgxpool.Pool) *process {
+func startWorker(t *testing.T, pool *pgxpool.Pool, args ...string) *process {
 	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{Cmd: exec.Command(path, "run")} //nolint:noctx // The test stops it by signals.
+	p := &process{Cmd: exec.Command(path, append([]string{"run"}, args...)...)} //nolint:noctx // The test stops it by signals.
 	p.Env = append(os.Environ(), "DATABASE_URL="+pool.Config().ConnString())
 	p.Stderr = &p.output
 	if err := p.Start(); err != nil {

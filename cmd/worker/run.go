@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -20,6 +21,7 @@ type runCmd struct {
 	Tick           time.Duration `env:"DAYBOOK_WORKER_TICK" default:"1s" help:"Time between two looks at the queue."`
 	DrainWorkers   int           `name:"drain-workers" env:"DAYBOOK_WORKER_DRAINS" default:"4" help:"Drains that this process does at once, each of one or more shards."`
 	RebuildWorkers int           `name:"rebuild-workers" env:"DAYBOOK_WORKER_REBUILDS" default:"2" help:"Runtimes that this process rebuilds at once."`
+	MetricsAddr    string        `name:"metrics-addr" env:"DAYBOOK_WORKER_METRICS_ADDR" placeholder:"ADDRESS" help:"Address to serve Prometheus metrics on, at /metrics, and /healthz and /readyz. Default 127.0.0.1:9465, or none where that is taken."`
 	VerifyPeriod   time.Duration `name:"verify-period" env:"DAYBOOK_WORKER_VERIFY_PERIOD" default:"24h" help:"Time in which the workers together compare everything with the source once, and repair what differs."`
 }
 
@@ -61,9 +63,19 @@ func (c *runCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+	admin, err := c.listenAdmin(e.logger)
+	if err != nil {
+		return err
+	}
 	if err := fleet.Start(e.ctx); err != nil {
 		return err
 	}
+	// Metrics are there until the last job has ended.
+	serving, stopServing := context.WithCancel(context.WithoutCancel(e.ctx))
+	var served sync.WaitGroup
+	served.Go(func() { serveAdmin(serving, admin, fleet, e.logger) })
+	defer served.Wait()
+	defer stopServing()
 	e.logger.Info("worker started", slog.Duration("tick", c.Tick), slog.Int("drain_workers", c.DrainWorkers),
 		slog.Bool("connection_pooler", pooled))
 	<-e.ctx.Done()

@@ -12,18 +12,27 @@ type migrateCmd struct {
 	Up     migrateUpCmd     `cmd:"" help:"Create the schema or bring it up to date, and put the triggers on. A no-op when there is nothing to do."`
 	Down   migrateDownCmd   `cmd:"" help:"Remove the schema with all rollups, and the triggers. The host stays as it was."`
 	Status migrateStatusCmd `cmd:"" help:"List the migrations and when they were applied."`
+	Roles  migrateRolesCmd  `cmd:"" help:"Print the SQL of migrate up --roles, for an administrator to run."`
 }
 
-type migrateUpCmd struct{}
+type migrateUpCmd struct {
+	Roles bool `help:"Also create roles with the least rights for the owner, workers, the api, its changes and metrics, and grant them what is new. Needs the rights to create roles and of the owner of the host's tables."`
+}
 
 // Run applies what is not applied.
-func (migrateUpCmd) Run(e *env) error {
+func (c migrateUpCmd) Run(e *env) error {
 	applied, err := migrations.Up(e.ctx, e.pool)
 	for _, name := range applied {
 		fmt.Fprintln(e.stdout, "applied", name)
 	}
 	if err != nil {
 		return err
+	}
+	if c.Roles {
+		if err := migrations.CreateRoles(e.ctx, e.pool); err != nil {
+			return fmt.Errorf("%w\nAn administrator can do it: worker migrate roles | psql", err)
+		}
+		fmt.Fprintln(e.stdout, "roles daybook_owner, daybook_worker, daybook_api, daybook_api_write and daybook_metrics have what they need")
 	}
 	if len(applied) == 0 {
 		fmt.Fprintln(e.stdout, "up to date")
@@ -64,6 +73,14 @@ func (migrateStatusCmd) Run(e *env) error {
 		return err
 	}
 	return migrations.CheckCurrent(e.ctx, e.pool)
+}
+
+type migrateRolesCmd struct{}
+
+// Run prints the SQL.
+func (migrateRolesCmd) Run(e *env) error {
+	_, err := fmt.Fprint(e.stdout, migrations.RolesSQL())
+	return err
 }
 
 type attachCmd struct{}

@@ -1,118 +1,393 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
+	"golang.org/x/term"
 
+	"daybook/internal/state"
 	"daybook/migrations"
 	"daybook/queries"
 )
 
-// maxCounted bounds how long status looks at a queue that has grown large.
-const maxCounted = 1_000_000
+const (
+	// maxCounted bounds how long status looks at a queue that has grown large.
+	maxCounted = 1_000_000
+	// maxListed bounds the tasks in quarantine and the workers that are listed.
+	maxListed = 20
 
-// maxListed bounds the tasks in quarantine that are listed.
-const maxListed = 20
+	timeLayout = "2006-01-02 15:04:05 UTC"
+)
 
-const timeLayout = "2006-01-02 15:04:05 UTC"
+type statusCmd struct {
+	JSON     bool          `name:"json" help:"Print JSON, one object in a line."`
+	Watch    bool          `help:"Print again and again, until stopped."`
+	Interval time.Duration `default:"2s" help:"Time between two looks with --watch."`
+}
 
-type statusCmd struct{}
-
-// Run prints what an operator asks first.
-func (statusCmd) Run(e *env) error {
-	if err := migrations.CheckCurrent(e.ctx, e.pool); err != nil {
-		return err
-	}
-	q := queries.New(e.pool)
-	lag, err := q.GetLag(e.ctx)
-	if err != nil {
-		return fmt.Errorf("get lag: %w", err)
-	}
-	status, err := q.GetStatus(e.ctx, maxCounted)
-	if err != nil {
-		return fmt.Errorf("get status: %w", err)
-	}
-	coverage, err := q.GetCoverage(e.ctx)
-	if err != nil {
-		return fmt.Errorf("get coverage: %w", err)
-	}
-	verified, err := q.GetVerified(e.ctx)
-	if err != nil {
-		return fmt.Errorf("get verified: %w", err)
-	}
-	drift, err := q.ListDrift(e.ctx)
-	if err != nil {
-		return fmt.Errorf("list drift: %w", err)
-	}
-	quarantined, err := q.ListQuarantined(e.ctx, maxListed)
-	if err != nil {
-		return fmt.Errorf("list quarantined tasks: %w", err)
-	}
-	table := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(table, "lag\t%.1f s\n", lag.Seconds)
-	fmt.Fprintf(table, "dirty entries\t%s\n", atMost(status.DirtyEntries))
-	fmt.Fprintf(table, "rebuilds pending\t%d (oldest %.1f s)\n", status.Rebuilds, status.OldestRebuildSeconds)
-	fmt.Fprintf(table, "quarantined tasks\t%d\n", status.Quarantined)
-	fmt.Fprintf(table, "zones unknown to Postgres\t%d (counted in UTC)\n", status.RejectedZones)
-	fmt.Fprintf(table, "triggers\t%s\n", triggers(coverage))
-	fmt.Fprintf(table, "backfill\t%s\n", backfill(coverage))
-	fmt.Fprintf(table, "verified\t%s\n", verification(verified, drift))
-	if coverage.ClosedBefore.InfinityModifier == pgtype.Finite {
-		fmt.Fprintf(table, "closed days\tthose before %s; %d changes refused\n", coverage.ClosedBefore.Time.Format(time.DateOnly), status.RefusedChanges)
-	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	if len(quarantined) > 0 {
-		fmt.Fprintln(e.stdout, "\nThese tasks cannot be counted as they are. Put them right, or run worker requeue to try them again.")
-	}
-	for _, t := range quarantined {
-		fmt.Fprintf(e.stdout, "%s  %s  %s\n", t.TaskID, t.QuarantinedAt.Time.UTC().Format(timeLayout), t.Error)
-	}
-	if more := status.Quarantined - int64(len(quarantined)); more > 0 {
-		fmt.Fprintf(e.stdout, "and %d more\n", more)
+// Validate is called by kong.
+func (c *statusCmd) Validate() error {
+	if c.Interval < 100*time.Millisecond {
+		return fmt.Errorf("--interval must be 100ms or more, not %s", c.Interval)
 	}
 	return nil
 }
 
-func atMost(n int64) string {
-	if n >= maxCounted {
-		return fmt.Sprintf("%d or more", n)
+// Run prints what an operator asks first.
+func (c *statusCmd) Run(e *env) error {
+	if !c.Watch {
+		return c.print(e, e.stdout)
 	}
-	return fmt.Sprint(n)
+	ticker := time.NewTicker(c.Interval)
+	defer ticker.Stop()
+	for {
+		var screen strings.Builder
+		if err := c.print(e, &screen); err != nil && e.ctx.Err() == nil {
+			// It may be back at the next look.
+			fmt.Fprintf(&screen, "worker: %v\n", err)
+		}
+		if term.IsTerminal(int(e.stdout.Fd())) && !c.JSON {
+			fmt.Fprint(e.stdout, "\x1b[H\x1b[2J") // To the corner, and clear.
+		}
+		fmt.Fprint(e.stdout, screen.String())
+		select {
+		case <-e.ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
 }
 
-func triggers(c queries.GetCoverageRow) string {
-	if c.Attached {
-		return "on since " + c.AttachedAt.Time.UTC().Format(timeLayout)
+func (c *statusCmd) print(e *env, to io.Writer) error {
+	r, err := readReport(e)
+	if err != nil {
+		return err
 	}
-	return "OFF: changes are not counted; run worker attach, then worker backfill"
+	if c.JSON {
+		return json.NewEncoder(to).Encode(r)
+	}
+	return r.write(to)
 }
 
-func backfill(c queries.GetCoverageRow) string {
+// report is what status shows. Times are UTC, ages in seconds by the database's clock. What is not known is null.
+type report struct {
+	LagSeconds         *float64         `json:"lag_seconds"`
+	DirtyEntries       int64            `json:"dirty_entries"`
+	EntriesOfShards    map[int16]int64  `json:"dirty_entries_by_shard"`
+	Rebuilds           rebuildReport    `json:"rebuilds"`
+	Quarantine         quarantineReport `json:"quarantine"`
+	ZonesUnknown       int64            `json:"zones_unknown"`
+	Triggers           triggersReport   `json:"triggers"`
+	Backfill           backfillReport   `json:"backfill"`
+	Verified           verifiedReport   `json:"verified"`
+	ClosedBefore       *string          `json:"closed_before"`
+	RefusedChanges     int64            `json:"refused_changes"`
+	Workers            []workerReport   `json:"workers"`
+	Queues             []queueReport    `json:"river_jobs"`
+	CleanupHeldSeconds *float64         `json:"cleanup_held_seconds"`
+	Problems           []problem        `json:"problems"`
+}
+
+type rebuildReport struct {
+	Pending       int64   `json:"pending"`
+	OldestSeconds float64 `json:"oldest_seconds"`
+}
+
+type quarantineReport struct {
+	Tasks  int64             `json:"tasks"`
+	Listed []quarantinedTask `json:"listed"`
+}
+
+type quarantinedTask struct {
+	TaskID string    `json:"task_id"`
+	Error  string    `json:"error"`
+	Since  time.Time `json:"since"`
+}
+
+type triggersReport struct {
+	On    bool       `json:"on"`
+	Since *time.Time `json:"since"`
+}
+
+type backfillReport struct {
+	Complete  bool       `json:"complete"`
+	Since     *time.Time `json:"since"`
+	Begun     bool       `json:"begun"`
+	TasksDone int64      `json:"tasks_done"`
+	Tasks     int64      `json:"tasks"`
+}
+
+type verifiedReport struct {
+	Runtimes        int64            `json:"runtimes"`
+	LastPassSeconds *float64         `json:"last_pass_seconds"`
+	Differences     map[string]int64 `json:"differences"`
+}
+
+type workerReport struct {
+	ID      string  `json:"id"`
+	Seconds float64 `json:"seen_seconds_ago"`
+	Late    bool    `json:"late"`
+}
+
+type queueReport struct {
+	Queue string `json:"queue"`
+	State string `json:"state"`
+	Jobs  int64  `json:"jobs"`
+}
+
+// problem is something that is wrong, and what to do about it.
+type problem struct {
+	What string `json:"problem"`
+	Do   string `json:"do"`
+}
+
+func readReport(e *env) (*report, error) {
+	if err := migrations.CheckCurrent(e.ctx, e.pool); err != nil {
+		return nil, err
+	}
+	q := queries.New(e.pool)
+	now, err := state.Read(e.ctx, q, maxCounted)
+	if err != nil {
+		return nil, err
+	}
+	r := &report{
+		DirtyEntries:   now.Status.DirtyEntries,
+		Rebuilds:       rebuildReport{now.Status.Rebuilds, now.Status.OldestRebuildSeconds},
+		Quarantine:     quarantineReport{Tasks: now.Status.Quarantined, Listed: []quarantinedTask{}},
+		ZonesUnknown:   now.Status.RejectedZones,
+		RefusedChanges: now.Status.RefusedChanges,
+		Triggers:       triggersReport{On: now.Coverage.Attached, Since: timeOf(now.Coverage.AttachedAt)},
+		Backfill: backfillReport{
+			Complete: now.Coverage.Complete, Since: timeOf(now.Coverage.BackfillFinishedAt),
+			Begun: now.Coverage.Attached && now.Coverage.ListedSinceAttached, TasksDone: now.Coverage.TasksDone, Tasks: now.Coverage.BackfillTasks,
+		},
+		Verified:        verifiedReport{Runtimes: now.Verified.Runtimes, Differences: map[string]int64{}},
+		EntriesOfShards: map[int16]int64{},
+		Workers:         []workerReport{}, Queues: []queueReport{},
+	}
+	if lag, known := now.LagSeconds(); known {
+		r.LagSeconds = &lag
+	}
+	if now.Verified.Complete {
+		r.Verified.LastPassSeconds = &now.Verified.OldestSeconds
+	}
+	for _, d := range now.Drift {
+		r.Verified.Differences[d.Rollup] = d.Differences
+	}
+	if now.Coverage.ClosedBefore.InfinityModifier == pgtype.Finite {
+		closed := now.Coverage.ClosedBefore.Time.Format(time.DateOnly)
+		r.ClosedBefore = &closed
+	}
+	if now.Fleet.Visible {
+		r.CleanupHeldSeconds = &now.Fleet.HolderSeconds
+	}
+	if err := r.readLists(e.ctx, q); err != nil {
+		return nil, err
+	}
+	r.Problems = r.findProblems(now.Fleet.Workers)
+	return r, nil
+}
+
+func (r *report) readLists(ctx context.Context, q *queries.Queries) error {
+	shards, err := q.ListWaitingEntries(ctx, maxCounted)
+	if err != nil {
+		return fmt.Errorf("list waiting entries: %w", err)
+	}
+	for _, s := range shards {
+		r.EntriesOfShards[s.Shard] = s.Entries
+	}
+	quarantined, err := q.ListQuarantined(ctx, maxListed)
+	if err != nil {
+		return fmt.Errorf("list quarantined tasks: %w", err)
+	}
+	for _, t := range quarantined {
+		r.Quarantine.Listed = append(r.Quarantine.Listed, quarantinedTask{t.TaskID.String(), t.Error, t.QuarantinedAt.Time.UTC()})
+	}
+	workers, err := q.ListWorkers(ctx)
+	if err != nil {
+		return fmt.Errorf("list workers: %w", err)
+	}
+	for _, w := range workers[:min(len(workers), maxListed)] {
+		r.Workers = append(r.Workers, workerReport{w.WorkerID, w.Seconds, w.Late})
+	}
+	queues, err := q.ListQueueDepths(ctx)
+	if err != nil {
+		return fmt.Errorf("list queue depths: %w", err)
+	}
+	for _, d := range queues {
+		r.Queues = append(r.Queues, queueReport{d.Queue, d.State, d.Jobs})
+	}
+	return nil
+}
+
+const (
+	// staleLag is a lag that somebody should look at: ten times what is ordinary.
+	staleLag = 10
+	// longHeld is how old a transaction is that is likely forgotten, and longRebuild a rebuild that is likely stuck.
+	longHeld, longRebuild = 300, 600
+)
+
+// findProblems says what is wrong, the worst first.
+func (r *report) findProblems(workers int64) []problem {
+	found := []problem{}
+	say := func(is bool, what, do string) {
+		if is {
+			found = append(found, problem{what, do})
+		}
+	}
+	say(!r.Triggers.On, "Triggers are off the host's tables: changes are not counted.", "Run worker attach, then worker backfill.")
+	say(r.Triggers.On && !r.Backfill.Complete, "What the host had before the triggers were on is not counted.", "Run worker backfill.")
+	say(workers == 0, "No worker is alive.", "Start worker run, on as many machines as you like.")
+	say(workers > 0 && r.LagSeconds != nil && *r.LagSeconds > staleLag, fmt.Sprintf("The lag is more than %d s.", staleLag),
+		"Look at the logs of the workers, and for locks on their transactions.")
+	say(len(r.Verified.Differences) > 0, "The last verification found differences.", "Workers repair them; to do it now, run worker verify --repair.")
+	say(r.Quarantine.Tasks > 0, "Tasks are in quarantine: they cannot be counted as they are.", "Put them right, or run worker requeue to try them again.")
+	say(r.Rebuilds.OldestSeconds > longRebuild, "A rebuild has been asked for more than ten minutes ago.", "Look at the logs of the workers for runtimes that fail.")
+	say(r.CleanupHeldSeconds != nil && *r.CleanupHeldSeconds > longHeld, "A transaction has been open for more than five minutes: Postgres cannot clean up.",
+		"Find it in pg_stat_activity by xact_start, and end it.")
+	say(r.ZonesUnknown > 0, "Runtimes have a time zone that Postgres does not know.", "They count as UTC until agent_runtime.timezone is put right.")
+	return found
+}
+
+// write prints the report for a person.
+func (r *report) write(to io.Writer) error {
+	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	line := func(name, format string, args ...any) { fmt.Fprintf(table, name+"\t"+format+"\n", args...) }
+	if r.LagSeconds != nil {
+		line("lag", "%.1f s", *r.LagSeconds)
+	} else {
+		line("lag", "not known")
+	}
+	line("workers", "%s", workersSeen(r.Workers))
+	line("dirty entries", "%s", entriesWaiting(r.DirtyEntries, r.EntriesOfShards))
+	line("river jobs", "%s", queueDepths(r.Queues))
+	line("rebuilds pending", "%d (oldest %.1f s)", r.Rebuilds.Pending, r.Rebuilds.OldestSeconds)
+	line("quarantined tasks", "%d", r.Quarantine.Tasks)
+	line("zones unknown to Postgres", "%d (counted in UTC)", r.ZonesUnknown)
+	line("triggers", "%s", r.Triggers)
+	line("backfill", "%s", r.Backfill)
+	line("verified", "%s", r.Verified)
+	if r.ClosedBefore != nil {
+		line("closed days", "those before %s; %d changes refused", *r.ClosedBefore, r.RefusedChanges)
+	}
+	if r.CleanupHeldSeconds != nil {
+		line("longest transaction", "%.1f s", *r.CleanupHeldSeconds)
+	} else {
+		line("longest transaction", "not known: this role may not see those of others (grant it pg_read_all_stats)")
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	if len(r.Quarantine.Listed) > 0 {
+		fmt.Fprintln(to, "\nTasks in quarantine, and why:")
+	}
+	for _, t := range r.Quarantine.Listed {
+		fmt.Fprintf(to, "%s  %s  %s\n", t.TaskID, t.Since.Format(timeLayout), t.Error)
+	}
+	if more := r.Quarantine.Tasks - int64(len(r.Quarantine.Listed)); more > 0 {
+		fmt.Fprintf(to, "and %d more\n", more)
+	}
+	if len(r.Problems) == 0 {
+		_, err := fmt.Fprintln(to, "\nNothing is wrong.")
+		return err
+	}
+	fmt.Fprintln(to)
+	for _, p := range r.Problems {
+		fmt.Fprintf(to, "WRONG: %s\n       %s\n", p.What, p.Do)
+	}
+	return nil
+}
+
+func timeOf(t pgtype.Timestamptz) *time.Time {
+	if !t.Valid {
+		return nil
+	}
+	utc := t.Time.UTC()
+	return &utc
+}
+
+func workersSeen(workers []workerReport) string {
+	var alive []string
+	for _, w := range workers {
+		if !w.Late {
+			alive = append(alive, fmt.Sprintf("%s %.1f s ago", w.ID, w.Seconds))
+		}
+	}
 	switch {
-	case c.Complete:
-		return "complete since " + c.BackfillFinishedAt.Time.UTC().Format(timeLayout)
-	case c.Attached && c.ListedSinceAttached:
-		return fmt.Sprintf("UNFINISHED: %d of %d tasks; run worker backfill", c.TasksDone, c.BackfillTasks)
+	case len(workers) == 0:
+		return "none"
+	case len(alive) == 0:
+		return fmt.Sprintf("none; the last was seen %.0f s ago", workers[0].Seconds)
 	default:
-		return "NEEDED: what the host had before the triggers were on is not counted; run worker backfill"
+		return fmt.Sprintf("%d; %s", len(alive), strings.Join(alive, "; "))
 	}
 }
 
-func verification(v queries.GetVerifiedRow, drift []queries.ListDriftRow) string {
-	said := fmt.Sprintf("%d runtimes, not everything yet", v.Runtimes)
-	if v.Complete {
-		said = fmt.Sprintf("everything in the last %s", (time.Duration(v.OldestSeconds) * time.Second).Round(time.Second))
+func entriesWaiting(total int64, shards map[int16]int64) string {
+	said := fmt.Sprint(total)
+	if total >= maxCounted {
+		said += " or more"
 	}
-	if len(drift) == 0 {
+	if len(shards) == 0 {
+		return said
+	}
+	largest := int16(-1)
+	for shard, entries := range shards {
+		if largest < 0 || entries > shards[largest] || (entries == shards[largest] && shard < largest) {
+			largest = shard
+		}
+	}
+	return fmt.Sprintf("%s, in %d shards; most in shard %d: %d", said, len(shards), largest, shards[largest])
+}
+
+func queueDepths(queues []queueReport) string {
+	if len(queues) == 0 {
+		return "none waiting or running"
+	}
+	var said []string
+	for _, q := range queues {
+		said = append(said, fmt.Sprintf("%s: %d %s", q.Queue, q.Jobs, q.State))
+	}
+	return strings.Join(said, ", ")
+}
+
+func (t triggersReport) String() string {
+	if t.On && t.Since != nil {
+		return "on since " + t.Since.Format(timeLayout)
+	}
+	return "OFF"
+}
+
+func (b backfillReport) String() string {
+	switch {
+	case b.Complete && b.Since != nil:
+		return "complete since " + b.Since.Format(timeLayout)
+	case b.Begun:
+		return fmt.Sprintf("UNFINISHED: %d of %d tasks", b.TasksDone, b.Tasks)
+	default:
+		return "NEEDED"
+	}
+}
+
+func (v verifiedReport) String() string {
+	said := fmt.Sprintf("%d runtimes, not everything yet", v.Runtimes)
+	if v.LastPassSeconds != nil {
+		said = fmt.Sprintf("everything in the last %s", time.Duration(*v.LastPassSeconds)*time.Second)
+	}
+	if len(v.Differences) == 0 {
 		return said + "; no differences"
 	}
-	for _, d := range drift {
-		said += fmt.Sprintf("; %d DIFFERENCES in %s", d.Differences, d.Rollup)
+	for _, table := range slices.Sorted(maps.Keys(v.Differences)) {
+		said += fmt.Sprintf("; %d DIFFERENCES in %s", v.Differences[table], table)
 	}
-	return said + "; run worker verify --repair"
+	return said
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"daybook/internal/build"
+	"daybook/internal/state"
 	"daybook/queries"
 )
 
@@ -50,6 +52,10 @@ var (
 		"Runtimes that have been verified.", nil, nil)
 	descVerifiedAge = prometheus.NewDesc("daybook_verify_pass_age_seconds",
 		"Age of the last pass of verifications over everything. Absent before the first one is complete.", nil, nil)
+	descWorkers = prometheus.NewDesc("daybook_workers",
+		"Worker processes whose sign of life is not late.", nil, nil)
+	descHolder = prometheus.NewDesc("daybook_cleanup_held_seconds",
+		"Age of the oldest transaction that keeps Postgres from cleaning up; 0 if there is none. Absent if the api's role may not see those of others: grant it pg_read_all_stats.", nil, nil)
 )
 
 // driftTables are the tables in which a verification finds differences.
@@ -74,7 +80,7 @@ func NewRollupCollector(pool *pgxpool.Pool, logger *slog.Logger) *RollupCollecto
 func (c *RollupCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descUp, descLag, descEntries, descRebuilds, descOldestRebuild, descQuarantined, descRejectedZones, descRefused, descAttached, descBackfilled,
-		descDrift, descVerified, descVerifiedAge,
+		descDrift, descVerified, descVerifiedAge, descWorkers, descHolder,
 	} {
 		ch <- d
 	}
@@ -85,47 +91,34 @@ func (c *RollupCollector) Collect(ch chan<- prometheus.Metric) {
 	send := func(d *prometheus.Desc, v float64) { ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v) }
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
-	q := queries.New(c.pool)
-	lag, err := q.GetLag(ctx)
-	var status queries.GetStatusRow
-	if err == nil {
-		status, err = q.GetStatus(ctx, maxCountedEntries)
-	}
-	var coverage queries.GetCoverageRow
-	if err == nil {
-		coverage, err = q.GetCoverage(ctx)
-	}
-	var verified queries.GetVerifiedRow
-	if err == nil {
-		verified, err = q.GetVerified(ctx)
-	}
-	var drift []queries.ListDriftRow
-	if err == nil {
-		drift, err = q.ListDrift(ctx)
-	}
+	now, err := state.Read(ctx, queries.New(c.pool), maxCountedEntries)
 	if err != nil {
 		c.logger.Error("scrape of the rollups failed", slog.Any("error", err))
 		send(descUp, 0)
 		return
 	}
 	send(descUp, 1)
-	if lag.Known && lag.Counted {
-		send(descLag, lag.Seconds)
+	if lag, known := now.LagSeconds(); known {
+		send(descLag, lag)
 	}
-	send(descEntries, float64(status.DirtyEntries))
-	send(descRebuilds, float64(status.Rebuilds))
-	send(descOldestRebuild, status.OldestRebuildSeconds)
-	send(descQuarantined, float64(status.Quarantined))
-	send(descRejectedZones, float64(status.RejectedZones))
-	ch <- prometheus.MustNewConstMetric(descRefused, prometheus.CounterValue, float64(status.RefusedChanges))
-	send(descAttached, gauge(coverage.Attached))
-	send(descBackfilled, gauge(coverage.Complete))
-	send(descVerified, float64(verified.Runtimes))
-	if verified.Complete {
-		send(descVerifiedAge, verified.OldestSeconds)
+	send(descEntries, float64(now.Status.DirtyEntries))
+	send(descRebuilds, float64(now.Status.Rebuilds))
+	send(descOldestRebuild, now.Status.OldestRebuildSeconds)
+	send(descQuarantined, float64(now.Status.Quarantined))
+	send(descRejectedZones, float64(now.Status.RejectedZones))
+	ch <- prometheus.MustNewConstMetric(descRefused, prometheus.CounterValue, float64(now.Status.RefusedChanges))
+	send(descAttached, gauge(now.Coverage.Attached))
+	send(descBackfilled, gauge(now.Coverage.Complete))
+	send(descVerified, float64(now.Verified.Runtimes))
+	if now.Verified.Complete {
+		send(descVerifiedAge, now.Verified.OldestSeconds)
+	}
+	send(descWorkers, float64(now.Fleet.Workers))
+	if now.Fleet.Visible {
+		send(descHolder, now.Fleet.HolderSeconds)
 	}
 	differences := make(map[string]int64)
-	for _, d := range drift {
+	for _, d := range now.Drift {
 		differences[d.Rollup] = d.Differences
 	}
 	for _, table := range driftTables {
@@ -212,7 +205,7 @@ func (s *API) Metrics() http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(NewRollupCollector(s.config.Pool, s.config.Logger), poolCollector{s.config.Pool},
 		s.metrics.requests, s.metrics.duration,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
+		build.Collector(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", health)

@@ -27,6 +27,7 @@ func TestRollupMetrics(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	// All but daybook_cleanup_held_seconds: other tests have transactions.
 	expect(`
 # HELP daybook_backfill_complete 1 if a backfill has been completed since the triggers were put on, else 0: old usage is missing.
 # TYPE daybook_backfill_complete gauge
@@ -69,10 +70,18 @@ daybook_triggers_attached 1
 # HELP daybook_verified_runtimes Runtimes that have been verified.
 # TYPE daybook_verified_runtimes gauge
 daybook_verified_runtimes 0
+# HELP daybook_workers Worker processes whose sign of life is not late.
+# TYPE daybook_workers gauge
+daybook_workers 0
 # HELP daybook_zones_rejected Runtimes whose time zone Postgres does not know; they count in UTC.
 # TYPE daybook_zones_rejected gauge
 daybook_zones_rejected 0
-`)
+`,
+		"daybook_backfill_complete", "daybook_dirty_entries", "daybook_drift_differences", "daybook_quarantined_tasks",
+		"daybook_rebuild_oldest_seconds", "daybook_rebuilds_pending", "daybook_refused_changes_total", "daybook_rollup_lag_seconds",
+		"daybook_rollup_up", "daybook_triggers_attached", "daybook_verified_runtimes", "daybook_verify_pass_age_seconds", "daybook_workers",
+		"daybook_zones_rejected",
+	)
 
 	// Entries of an hour ago, more than are counted.
 	_, err := pool.Exec(t.Context(), `INSERT INTO daybook.task_usage_daily_dirty (shard, task_id, enqueued_at)

@@ -76,7 +76,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 
-	metricsAddr, err := freeMetricsAddr(ctx)
+	metricsAddr, err := freeMetricsAddr(ctx, orDefault(os.Getenv("DAYBOOK_API_METRICS_ADDR"), "127.0.0.1:9464"))
 	if err != nil {
 		return err
 	}
@@ -106,9 +106,15 @@ func (d *demo) run(ctx context.Context) (err error) {
 	defer func() {
 		err = errors.Join(err, running.stop())
 	}()
+	var workerMetrics []string
 	for i := range 2 {
 		name := fmt.Sprintf("worker-%d", i+1)
-		cmd := worker.with(name, "run")
+		addr, err := freeMetricsAddr(ctx, fmt.Sprintf("127.0.0.1:%d", 9465+i))
+		if err != nil {
+			return err
+		}
+		workerMetrics = append(workerMetrics, addr)
+		cmd := worker.with(name, "run", "--metrics-addr="+addr)
 		running.start("workers", func(ctx context.Context) error { return d.keepWorker(ctx, cmd) })
 	}
 	running.start("api", func(ctx context.Context) error { return d.serve(ctx, api.with("api", "serve")) })
@@ -122,7 +128,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	defer cancel()
 	running.onFailure(cancel)
 	n := notice{
-		base: baseURL(d.APIAddr), token: token, host: host, metricsAddr: metricsAddr, secretFile: secret.file,
+		base: baseURL(d.APIAddr), token: token, host: host, metricsAddr: metricsAddr, workerMetrics: workerMetrics, secretFile: secret.file,
 		databaseURL: databaseURL, givenURL: d.DatabaseURL != "",
 	}
 	if err := waitListening(ready, d.APIAddr); err == nil {
@@ -263,10 +269,10 @@ func waitListening(ctx context.Context, addr string) error {
 	}
 }
 
-// freeMetricsAddr is the usual address of the api's metrics, or another where it is taken: metrics are no reason not to run.
-func freeMetricsAddr(ctx context.Context) (string, error) {
+// freeMetricsAddr is the usual address of some metrics, or another where it is taken: metrics are no reason not to run.
+func freeMetricsAddr(ctx context.Context, usual string) (string, error) {
 	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", orDefault(os.Getenv("DAYBOOK_API_METRICS_ADDR"), "127.0.0.1:9464"))
+	l, err := lc.Listen(ctx, "tcp", usual)
 	if err != nil {
 		l, err = lc.Listen(ctx, "tcp", "127.0.0.1:0")
 	}

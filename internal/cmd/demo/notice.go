@@ -19,9 +19,11 @@ type notice struct {
 	token       string
 	host        demohost.Host
 	metricsAddr string
-	databaseURL string
-	secretFile  string // empty when JWT_SECRET is set
-	givenURL    bool   // the user has the URL, so it is not shown: it may hold a password
+	// workerMetrics are the addresses of the workers' metrics.
+	workerMetrics []string
+	databaseURL   string
+	secretFile    string // empty when JWT_SECRET is set
+	givenURL      bool   // the user has the URL, so it is not shown: it may hold a password
 }
 
 func (n notice) String() string {
@@ -38,7 +40,10 @@ func (n notice) String() string {
 	line("")
 	line("  api        %s", n.base)
 	line("  try it     %s/docs", n.base)
-	line("  metrics    http://%s/metrics", n.metricsAddr)
+	line("  metrics    http://%s/metrics of the api", n.metricsAddr)
+	for _, addr := range n.workerMetrics {
+		line("             http://%s/metrics of a worker", addr)
+	}
 	line("  database   %s", database)
 	line("")
 	line("  runtime                               zone                 workspace  name")

@@ -1,0 +1,20 @@
+-- The roles of CreateRoles, unless another database of the cluster uses them or this role may not drop them; then they stay and
+-- may do nothing here.
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['daybook_owner', 'daybook_worker', 'daybook_api', 'daybook_api_write', 'daybook_metrics'] LOOP
+        BEGIN
+            IF EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = name) THEN
+                EXECUTE format('GRANT %I TO %I', name, current_user);
+                EXECUTE format('DROP OWNED BY %I', name);
+                EXECUTE format('DROP ROLE %I', name);
+            END IF;
+        EXCEPTION
+            WHEN dependent_objects_still_exist OR insufficient_privilege OR undefined_object OR internal_error OR object_in_use THEN
+                NULL;
+        END;
+    END LOOP;
+END
+$$
