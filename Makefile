@@ -6,6 +6,7 @@ SHELL := /bin/sh
 
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 SQLC          := github.com/sqlc-dev/sqlc/cmd/sqlc@v1.31.1
+CYCLONEDX     := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.9.0
 
 # TESTFLAGS are flags for go test, PACKAGES what it tests, ARGS arguments for make run.
 TESTFLAGS ?=
@@ -87,6 +88,27 @@ bench: bin/withpg build ## measure Daybook beside what it is compared with; some
 bench-api: bin/withpg build ## measure each endpoint of the api beside pgbench with the same SQL; some five minutes (BENCHFLAGS)
 	@go build -buildvcs=false -o bin/benchapi ./internal/cmd/benchapi && exec bin/withpg --durable -- bin/benchapi $(BENCHFLAGS)
 
+# The same commit makes the same bytes: nothing in an archive depends on when and where it is made.
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
+
+.PHONY: release
+release: ## build archives for all platforms in dist/, with checksums and an SBOM (VERSION, PLATFORMS)
+	@rm -rf dist && mkdir -p dist && set -e; \
+	for platform in $(PLATFORMS); do \
+		os=$${platform%/*} arch=$${platform#*/} name=daybook_$(VERSION)_$${platform%/*}_$${platform#*/}; \
+		mkdir dist/$$name; \
+		GOOS=$$os GOARCH=$$arch go build -trimpath $(VCS) -ldflags "-s -w -X daybook/internal/build.version=$(VERSION)" -o dist/$$name ./cmd/worker ./cmd/api; \
+		cp README.md LICENSE CHANGELOG.md dist/$$name; \
+		tar -C dist --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$$(git log -1 --format=%ct) -cf - $$name | gzip -n > dist/$$name.tar.gz; \
+		rm -r dist/$$name; \
+		echo dist/$$name.tar.gz; \
+	done; \
+	for main in worker api; do \
+		go run $(CYCLONEDX) app -json -licenses -main cmd/$$main -output dist/daybook_$(VERSION)_$$main.cdx.json .; \
+	done; \
+	cd dist && sha256sum *.tar.gz *.cdx.json > checksums.txt
+
 .PHONY: lint
 lint: ## check the code with golangci-lint
 	@go run $(GOLANGCI_LINT) run
@@ -106,7 +128,7 @@ build: ## build bin/worker and bin/api
 .PHONY: clean
 clean: bin/withpg ## remove the private Postgres with its data, and what was built
 	@bin/withpg --remove .
-	@rm -rf bin .daybook coverage.*
+	@rm -rf bin dist .daybook coverage.*
 
 # Go knows what is out of date.
 .PHONY: bin/withpg

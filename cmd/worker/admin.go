@@ -19,6 +19,7 @@ import (
 
 const (
 	defaultMetricsAddr = "127.0.0.1:9465"
+	riverUIPath        = "/riverui"
 	// adminTimeout is the longest that a request of the admin listener takes.
 	adminTimeout = 5 * time.Second
 )
@@ -35,7 +36,7 @@ func (c *runCmd) listenAdmin(logger *slog.Logger) (net.Listener, error) {
 	case err == nil:
 		logger.Info("listening", slog.String("server", "metrics"), slog.String("addr", listener.Addr().String()))
 		return listener, nil
-	case c.MetricsAddr == "":
+	case c.MetricsAddr == "" && !c.RiverUI:
 		logger.Warn("no metrics: their default address is taken; choose another with --metrics-addr or DAYBOOK_WORKER_METRICS_ADDR",
 			slog.String("addr", addr))
 		return nil, nil
@@ -44,11 +45,8 @@ func (c *runCmd) listenAdmin(logger *slog.Logger) (net.Listener, error) {
 	}
 }
 
-// serveAdmin serves until ctx is done. Without a listener it does nothing.
-func serveAdmin(ctx context.Context, listener net.Listener, fleet *jobs.Fleet, logger *slog.Logger) {
-	if listener == nil {
-		return
-	}
+// adminHandler is what the admin listener serves. River UI asks the database until ctx is done.
+func (c *runCmd) adminHandler(ctx context.Context, fleet *jobs.Fleet) (http.Handler, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(fleet, build.Collector(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
@@ -61,7 +59,19 @@ func serveAdmin(ctx context.Context, listener net.Listener, fleet *jobs.Fleet, l
 		}
 		fmt.Fprintln(w, "ok")
 	})
-	if err := server.Serve(ctx, listener, mux, adminTimeout, logger); err != nil {
+	if c.RiverUI {
+		ui, err := fleet.UI(ctx, riverUIPath)
+		if err != nil {
+			return nil, err
+		}
+		mux.Handle(riverUIPath+"/", ui)
+	}
+	return mux, nil
+}
+
+// serveAdmin serves until ctx is done.
+func serveAdmin(ctx context.Context, listener net.Listener, handler http.Handler, logger *slog.Logger) {
+	if err := server.Serve(ctx, listener, handler, adminTimeout, logger); err != nil {
 		logger.Error("metrics are no longer served", slog.Any("error", err))
 	}
 }

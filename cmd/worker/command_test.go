@@ -328,7 +328,7 @@ func TestMetricsOfAWorker(t *testing.T) {
 		t.Errorf("code %d: %s", code, stderr)
 	}
 	taken.Close()
-	startWorker(t, pool, "--metrics-addr", addr)
+	startWorker(t, pool, "--metrics-addr", addr, "--river-ui")
 	get := func(path string) (int, string) {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+path, nil)
 		if err != nil {
@@ -349,9 +349,25 @@ func TestMetricsOfAWorker(t *testing.T) {
 		status, _ := get("/readyz")
 		return status == http.StatusOK, nil
 	})
-	for path, want := range map[string]string{"/healthz": "ok", "/metrics": "daybook_build_info{"} {
+	for path, want := range map[string]string{
+		"/healthz": "ok", "/metrics": "daybook_build_info{", "/riverui/": "<title>River", "/riverui/api/queues": `"name":"drain"`,
+	} {
 		if status, body := get(path); status != http.StatusOK || !strings.Contains(body, want) {
 			t.Errorf("%s: %d without %q", path, status, want)
 		}
+	}
+	// A page of another site, in the browser of somebody who can reach it.
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+addr+"/riverui/api/jobs/delete", strings.NewReader(`{"ids":["1"]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Origin", "https://example.com")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusForbidden {
+		t.Errorf("another site may delete jobs: %s", response.Status)
 	}
 }

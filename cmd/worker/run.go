@@ -22,6 +22,7 @@ type runCmd struct {
 	DrainWorkers   int           `name:"drain-workers" env:"DAYBOOK_WORKER_DRAINS" default:"4" help:"Drains that this process does at once, each of one or more shards."`
 	RebuildWorkers int           `name:"rebuild-workers" env:"DAYBOOK_WORKER_REBUILDS" default:"2" help:"Runtimes that this process rebuilds at once."`
 	MetricsAddr    string        `name:"metrics-addr" env:"DAYBOOK_WORKER_METRICS_ADDR" placeholder:"ADDRESS" help:"Address to serve Prometheus metrics on, at /metrics, and /healthz and /readyz. Default 127.0.0.1:9465, or none where that is taken."`
+	RiverUI        bool          `name:"river-ui" env:"DAYBOOK_WORKER_RIVER_UI" help:"Serve River UI at /riverui/ of the metrics address. It asks for no password, and whoever reaches it may cancel and delete jobs."`
 	VerifyPeriod   time.Duration `name:"verify-period" env:"DAYBOOK_WORKER_VERIFY_PERIOD" default:"24h" help:"Time in which the workers together compare everything with the source once, and repair what differs."`
 }
 
@@ -67,15 +68,21 @@ func (c *runCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	if err := fleet.Start(e.ctx); err != nil {
-		return err
-	}
 	// Metrics are there until the last job has ended.
 	serving, stopServing := context.WithCancel(context.WithoutCancel(e.ctx))
 	var served sync.WaitGroup
-	served.Go(func() { serveAdmin(serving, admin, fleet, e.logger) })
 	defer served.Wait()
 	defer stopServing()
+	if admin != nil {
+		handler, err := c.adminHandler(serving, fleet)
+		if err != nil {
+			return err
+		}
+		served.Go(func() { serveAdmin(serving, admin, handler, e.logger) })
+	}
+	if err := fleet.Start(e.ctx); err != nil {
+		return err
+	}
 	e.logger.Info("worker started", slog.Duration("tick", c.Tick), slog.Int("drain_workers", c.DrainWorkers),
 		slog.Bool("connection_pooler", pooled))
 	<-e.ctx.Done()
