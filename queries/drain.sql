@@ -128,7 +128,7 @@ SELECT unnest(@task_ids::uuid[]), unnest(@providers::text[]), unnest(@models::te
     unnest(@runtime_ids::uuid[]), unnest(@agent_ids::uuid[]), unnest(@project_ids::uuid[]),
     unnest(@input_tokens::bigint[]), unnest(@output_tokens::bigint[]), unnest(@cache_read_tokens::bigint[]),
     unnest(@cache_write_tokens::bigint[]), unnest(@created_ats::timestamptz[])
-ON CONFLICT (task_id, provider, model) DO UPDATE SET
+ON CONFLICT (task_id, provider, model, generation) DO UPDATE SET
     workspace_id = excluded.workspace_id,
     runtime_id = excluded.runtime_id,
     agent_id = excluded.agent_id,
@@ -150,7 +150,9 @@ UPDATE daybook.task_usage_fact f SET
     output_tokens = d.output_tokens,
     cache_read_tokens = d.cache_read_tokens,
     cache_write_tokens = d.cache_write_tokens,
-    created_at = d.created_at
+    created_at = d.created_at,
+    generation = f.generation + (f.writes + 1) / daybook.writes_of_fact_generation(),
+    writes = (f.writes + 1) % daybook.writes_of_fact_generation()
 FROM (
     SELECT unnest(@places::tid[]) AS place, unnest(@task_ids::uuid[]) AS task_id, unnest(@workspace_ids::uuid[]) AS workspace_id,
         unnest(@runtime_ids::uuid[]) AS runtime_id, unnest(@agent_ids::uuid[]) AS agent_id, unnest(@project_ids::uuid[]) AS project_id,

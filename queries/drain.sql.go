@@ -1108,7 +1108,7 @@ SELECT unnest($1::uuid[]), unnest($2::text[]), unnest($3::text[]), unnest($4::uu
     unnest($5::uuid[]), unnest($6::uuid[]), unnest($7::uuid[]),
     unnest($8::bigint[]), unnest($9::bigint[]), unnest($10::bigint[]),
     unnest($11::bigint[]), unnest($12::timestamptz[])
-ON CONFLICT (task_id, provider, model) DO UPDATE SET
+ON CONFLICT (task_id, provider, model, generation) DO UPDATE SET
     workspace_id = excluded.workspace_id,
     runtime_id = excluded.runtime_id,
     agent_id = excluded.agent_id,
@@ -1295,7 +1295,9 @@ UPDATE daybook.task_usage_fact f SET
     output_tokens = d.output_tokens,
     cache_read_tokens = d.cache_read_tokens,
     cache_write_tokens = d.cache_write_tokens,
-    created_at = d.created_at
+    created_at = d.created_at,
+    generation = f.generation + (f.writes + 1) / daybook.writes_of_fact_generation(),
+    writes = (f.writes + 1) % daybook.writes_of_fact_generation()
 FROM (
     SELECT unnest($1::tid[]) AS place, unnest($2::uuid[]) AS task_id, unnest($3::uuid[]) AS workspace_id,
         unnest($4::uuid[]) AS runtime_id, unnest($5::uuid[]) AS agent_id, unnest($6::uuid[]) AS project_id,

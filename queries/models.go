@@ -234,7 +234,11 @@ type DaybookTaskUsageFact struct {
 	CacheReadTokens  int64
 	CacheWriteTokens int64
 	CreatedAt        pgtype.Timestamptz
-	Ctid             pgtype.TID
+	// Rises with the writes. It means nothing to readers.
+	Generation int32
+	// How often the row was written in this generation.
+	Writes int16
+	Ctid   pgtype.TID
 }
 
 type DaybookUsageContribution struct {

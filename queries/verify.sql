@@ -99,7 +99,7 @@ SELECT EXISTS (SELECT FROM daybook.dirty_scope WHERE kind = 'all') AS all_dirty;
 -- name: CompareFacts :many
 -- The ledger and the source, for tasks of the runtimes, and of no runtime if asked for. Left out are tasks that wait to be counted, and
 -- those in quarantine, whose last good facts stay. Counts of the source are compared as the type that the host has: one that does not
--- fit a fact is a difference, and not an error that keeps others from being compared.
+-- fit a fact is a difference, and not an error that keeps others from being compared. So is a fact that is there twice.
 WITH waiting AS MATERIALIZED (
     SELECT d.task_id FROM daybook.task_usage_daily_dirty d
     UNION
@@ -130,7 +130,10 @@ WITH waiting AS MATERIALIZED (
     ) s
     FULL JOIN (
         SELECT f.task_id, f.provider, f.model, f.workspace_id, f.runtime_id, f.agent_id, f.project_id,
-            f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens, f.created_at
+            f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens, f.created_at,
+            f.generation > 0 AND EXISTS (
+                SELECT FROM daybook.task_usage_fact y
+                WHERE y.task_id = f.task_id AND y.provider = f.provider AND y.model = f.model AND y.generation <> f.generation) AS twin
         FROM daybook.task_usage_fact f
         WHERE (f.runtime_id = ANY(@runtime_ids::uuid[]) OR (@without_runtime::boolean AND f.runtime_id IS NULL))
           AND coalesce(f.created_at >= (SELECT daybook.kept_from()), true)
@@ -140,7 +143,7 @@ WITH waiting AS MATERIALIZED (
        OR s.cache_read_tokens <> f.cache_read_tokens OR s.cache_write_tokens <> f.cache_write_tokens
        OR s.created_at IS DISTINCT FROM f.created_at OR s.runtime_id IS DISTINCT FROM f.runtime_id
        OR s.agent_id IS DISTINCT FROM f.agent_id OR s.workspace_id IS DISTINCT FROM f.workspace_id
-       OR s.project_id IS DISTINCT FROM f.project_id
+       OR s.project_id IS DISTINCT FROM f.project_id OR f.twin
 ), task_pair AS (
     SELECT coalesce(s.task_id, f.task_id) AS task_id, to_jsonb(s) AS expected, to_jsonb(f) AS found
     FROM (SELECT t.* FROM task t WHERE t.started_at IS NOT NULL) s
@@ -154,7 +157,7 @@ WITH waiting AS MATERIALIZED (
        OR s.runtime_id IS DISTINCT FROM f.runtime_id OR s.agent_id IS DISTINCT FROM f.agent_id
        OR s.workspace_id IS DISTINCT FROM f.workspace_id OR s.project_id IS DISTINCT FROM f.project_id
 )
-SELECT pair.rollup::text AS rollup, pair.task_id::uuid AS task_id, pair.expected, pair.found
+SELECT pair.rollup::text AS rollup, pair.task_id::uuid AS task_id, pair.expected, (pair.found - '{twin}'::text[])::jsonb AS found
 FROM (
     (SELECT 'task_fact' AS rollup, p.* FROM task_pair p
      WHERE NOT EXISTS (SELECT FROM waiting w WHERE w.task_id = p.task_id) LIMIT @max_differences)

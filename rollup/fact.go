@@ -249,7 +249,15 @@ func (l *ledger) writeFacts(ctx context.Context, q *queries.Queries, tasks []pgt
 		}
 		for i := range after.usage {
 			f := &after.usage[i]
-			switch n := before.find(f); {
+			n := before.find(f)
+			if before.isTwice(f) {
+				// Somebody has put a second one there. Both go.
+				gone.TaskIds = append(gone.TaskIds, task)
+				gone.Providers = append(gone.Providers, f.provider)
+				gone.Models = append(gone.Models, f.model)
+				n = -1
+			}
+			switch {
 			case n < 0:
 				put.TaskIds = append(put.TaskIds, task)
 				put.Providers = append(put.Providers, f.provider)
@@ -339,6 +347,17 @@ func (s *taskState) has(f *usageFact) bool {
 // find returns where the state holds the fact of this provider and model, or -1.
 func (s *taskState) find(f *usageFact) int {
 	return slices.IndexFunc(s.usage, func(g usageFact) bool { return g.provider == f.provider && g.model == f.model })
+}
+
+// isTwice tells whether the state holds more than one fact of this provider and model.
+func (s *taskState) isTwice(f *usageFact) bool {
+	n := 0
+	for i := range s.usage {
+		if g := &s.usage[i]; g.provider == f.provider && g.model == f.model {
+			n++
+		}
+	}
+	return n > 1
 }
 
 func stateOf(states map[pgtype.UUID]*taskState, task pgtype.UUID) *taskState {

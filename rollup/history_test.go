@@ -121,9 +121,10 @@ var noteEveryStep = map[string]func(string) string{
 	"AdvanceProgress": func(sql string) string { return strings.ReplaceAll(sql, "$2::bigint", "least($2::bigint, 1)") },
 }
 
-// raiseOften makes every write of a bucket raise its generation, for a history is shorter than what that takes.
-const raiseOften = `CREATE OR REPLACE FUNCTION daybook.writes_of_generation() RETURNS smallint
-	LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1::smallint';`
+// raiseOften makes every write of a bucket or a fact raise its generation, for a history is shorter than what that takes.
+const raiseOften = `
+	CREATE OR REPLACE FUNCTION daybook.writes_of_generation() RETURNS smallint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1::smallint';
+	CREATE OR REPLACE FUNCTION daybook.writes_of_fact_generation() RETURNS smallint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1::smallint';`
 
 // mutant is a mistake that somebody could make in the drain, made on purpose.
 type mutant struct {
