@@ -15,11 +15,11 @@ SELECT (SELECT count(*) FROM daybook.worker_heartbeat h
     coalesce((SELECT extract(epoch FROM clock_timestamp() - min(held.since))
         FROM (
             SELECT a.xact_start AS since FROM pg_catalog.pg_stat_activity a
-            WHERE a.backend_xmin IS NOT NULL AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend'
+            WHERE (a.backend_xmin IS NOT NULL OR a.backend_xid IS NOT NULL) AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend'
             UNION ALL SELECT x.prepared FROM pg_catalog.pg_prepared_xacts x
         ) held), 0)::float8 AS holder_seconds,
     (NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a
-        WHERE a.backend_xmin IS NOT NULL AND a.backend_type IS NULL))::boolean AS visible
+        WHERE (a.backend_xmin IS NOT NULL OR a.backend_xid IS NOT NULL) AND a.backend_type IS NULL))::boolean AS visible
 `
 
 type GetFleetRow struct {
@@ -29,7 +29,7 @@ type GetFleetRow struct {
 }
 
 // workers: those whose sign of life is not late. holder_seconds: the age of the oldest transaction that keeps Postgres from removing old versions
-// of rows, in any database, since Postgres keeps those for all of them alike; 0 if there is none. visible is false if the role may
+// of rows, by its snapshot or because it has written, in any database, since Postgres keeps those for all of them alike; 0 if there is none. visible is false if the role may
 // not see when others began, for which it needs the rights of pg_read_all_stats; then holder_seconds is of what it may see.
 func (q *Queries) GetFleet(ctx context.Context) (GetFleetRow, error) {
 	row := q.db.QueryRow(ctx, getFleet)
