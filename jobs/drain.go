@@ -14,7 +14,7 @@ import (
 
 const (
 	// maxGrouped is how many entries one drain gets, unless a single shard has more: about one transaction.
-	maxGrouped = 2000
+	maxGrouped = 4000
 	// maxCounted bounds the count of a shard's entries.
 	maxCounted = 1000
 )

@@ -155,8 +155,8 @@ func TestShardsAreGrouped(t *testing.T) {
 	}{
 		{"nothing", nil, nil},
 		{"few entries are one drain", []int64{1, 900, 3, 1000}, [][]int16{{0, 1, 2, 3}}},
-		{"many are several", []int64{1000, 1000, 1000, 1, 1000}, [][]int16{{0, 1}, {2, 3}, {4}}},
-		{"a shard is never cut", []int64{3000, 1}, [][]int16{{0}, {1}}},
+		{"many are several", []int64{2000, 2000, 2000, 1, 2000}, [][]int16{{0, 1}, {2, 3}, {4}}},
+		{"a shard is never cut", []int64{5000, 1}, [][]int16{{0}, {1}}},
 	} {
 		var got [][]int16
 		for _, g := range groupShards(waiting(test.entries...)) {

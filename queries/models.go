@@ -131,6 +131,7 @@ type DaybookTaskActivityByHour struct {
 	Generation int32
 	// How often the row was written in this generation.
 	Writes int16
+	Ctid   pgtype.TID
 }
 
 type DaybookTaskContribution struct {
@@ -165,6 +166,7 @@ type DaybookTaskUsageDaily struct {
 	Generation int32
 	// How often the row was written in this generation.
 	Writes int16
+	Ctid   pgtype.TID
 }
 
 type DaybookTaskUsageDailyByAgent struct {
@@ -184,6 +186,7 @@ type DaybookTaskUsageDailyByAgent struct {
 	Generation int32
 	// How often the row was written in this generation.
 	Writes int16
+	Ctid   pgtype.TID
 }
 
 type DaybookTaskUsageDailyByHour struct {
@@ -203,6 +206,7 @@ type DaybookTaskUsageDailyByHour struct {
 	Generation int32
 	// How often the row was written in this generation.
 	Writes int16
+	Ctid   pgtype.TID
 }
 
 // Dirty entries: this task changed. Append-only; a drain deletes exactly the entries that it counted.
@@ -304,6 +308,7 @@ type DaybookWorkspaceRunTimeDaily struct {
 	Generation int32
 	// How often the row was written in this generation.
 	Writes int16
+	Ctid   pgtype.TID
 }
 
 type DaybookWorkspaceUsageDaily struct {
@@ -326,6 +331,7 @@ type DaybookWorkspaceUsageDaily struct {
 	Generation int32
 	// How often the row was written in this generation.
 	Writes int16
+	Ctid   pgtype.TID
 }
 
 type DaybookZoneCheck struct {

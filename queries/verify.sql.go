@@ -140,7 +140,7 @@ WITH usage AS MATERIALIZED (
         GROUP BY u.runtime_id, u.local_date, u.provider, u.model
     ) e
     FULL JOIN (
-        SELECT x.runtime_id, x.bucket_date, x.provider, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.event_count, x.generation, x.writes, x.generation > 0 AND EXISTS (
+        SELECT x.runtime_id, x.bucket_date, x.provider, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.event_count, x.generation, x.writes, x.ctid, x.generation > 0 AND EXISTS (
                 SELECT FROM daybook.task_usage_daily y
                 WHERE y.runtime_id = x.runtime_id AND y.bucket_date = x.bucket_date AND y.provider = x.provider AND y.model = x.model
                   AND y.generation <> x.generation) AS twin
@@ -161,7 +161,7 @@ WITH usage AS MATERIALIZED (
         GROUP BY u.runtime_id, u.local_date, u.agent_id, u.provider, u.model
     ) e
     FULL JOIN (
-        SELECT x.runtime_id, x.bucket_date, x.agent_id, x.provider, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.event_count, x.task_count, x.generation, x.writes, x.generation > 0 AND EXISTS (
+        SELECT x.runtime_id, x.bucket_date, x.agent_id, x.provider, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.event_count, x.task_count, x.generation, x.writes, x.ctid, x.generation > 0 AND EXISTS (
                 SELECT FROM daybook.task_usage_daily_by_agent y
                 WHERE y.runtime_id = x.runtime_id AND y.bucket_date = x.bucket_date AND y.agent_id = x.agent_id
                   AND y.provider = x.provider AND y.model = x.model AND y.generation <> x.generation) AS twin
@@ -182,7 +182,7 @@ WITH usage AS MATERIALIZED (
         GROUP BY u.runtime_id, u.local_date, u.local_hour, u.provider, u.model
     ) e
     FULL JOIN (
-        SELECT x.runtime_id, x.bucket_date, x.hour, x.provider, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.event_count, x.task_count, x.generation, x.writes, x.generation > 0 AND EXISTS (
+        SELECT x.runtime_id, x.bucket_date, x.hour, x.provider, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.event_count, x.task_count, x.generation, x.writes, x.ctid, x.generation > 0 AND EXISTS (
                 SELECT FROM daybook.task_usage_daily_by_hour y
                 WHERE y.runtime_id = x.runtime_id AND y.bucket_date = x.bucket_date AND y.hour = x.hour AND y.provider = x.provider
                   AND y.model = x.model AND y.generation <> x.generation) AS twin
@@ -201,7 +201,7 @@ WITH usage AS MATERIALIZED (
         GROUP BY c.runtime_id, c.local_hour
     ) e
     FULL JOIN (
-        SELECT x.runtime_id, x.hour, x.task_count, x.generation, x.writes, x.generation > 0 AND EXISTS (
+        SELECT x.runtime_id, x.hour, x.task_count, x.generation, x.writes, x.ctid, x.generation > 0 AND EXISTS (
                 SELECT FROM daybook.task_activity_by_hour y
                 WHERE y.runtime_id = x.runtime_id AND y.hour = x.hour AND y.generation <> x.generation) AS twin
         FROM daybook.task_activity_by_hour x
@@ -285,7 +285,7 @@ WITH usage AS (
         GROUP BY u.workspace_id, u.bucket_date, u.project_id, u.agent_id, u.provider, u.model
     ) e
     FULL JOIN (
-        SELECT x.workspace_id, x.bucket_date, x.project_id, x.agent_id, x.provider, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.event_count, x.day_task_count, x.window_task_count, x.generation, x.writes, x.generation > 0 AND CASE WHEN x.project_id IS NULL
+        SELECT x.workspace_id, x.bucket_date, x.project_id, x.agent_id, x.provider, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.event_count, x.day_task_count, x.window_task_count, x.generation, x.writes, x.ctid, x.generation > 0 AND CASE WHEN x.project_id IS NULL
                 THEN EXISTS (
                     SELECT FROM daybook.workspace_usage_daily y
                     WHERE y.project_id IS NULL AND y.workspace_id = x.workspace_id AND y.bucket_date = x.bucket_date
@@ -313,7 +313,7 @@ WITH usage AS (
         GROUP BY f.workspace_id, (f.completed_at AT TIME ZONE 'UTC')::date, f.project_id, f.agent_id
     ) e
     FULL JOIN (
-        SELECT x.workspace_id, x.bucket_date, x.project_id, x.agent_id, x.total_microseconds, x.task_count, x.failed_count, x.generation, x.writes, x.generation > 0 AND CASE WHEN x.project_id IS NULL
+        SELECT x.workspace_id, x.bucket_date, x.project_id, x.agent_id, x.total_microseconds, x.task_count, x.failed_count, x.generation, x.writes, x.ctid, x.generation > 0 AND CASE WHEN x.project_id IS NULL
                 THEN EXISTS (
                     SELECT FROM daybook.workspace_run_time_daily y
                     WHERE y.project_id IS NULL AND y.workspace_id = x.workspace_id AND y.bucket_date = x.bucket_date

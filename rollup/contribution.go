@@ -1,9 +1,5 @@
 package rollup
 
-import (
-	"github.com/jackc/pgx/v5/pgtype"
-)
-
 // represents says in which of its task's buckets a usage fact also counts the task. Every window that is read ends now, so a
 // task counts in the bucket of its latest fact of a group, and a sum over any window is the exact distinct count.
 //
@@ -15,58 +11,54 @@ type represents struct {
 	window bool // the latest of a model, by UTC date
 }
 
+// alone is what the only usage of a task represents.
+var alone = []represents{{agent: true, hour: true, day: true, window: true}}
+
 // representatives returns for each fact of one task what it represents.
 func representatives(usage []usageFact) []represents {
-	result := make([]represents, len(usage))
 	if len(usage) == 1 {
-		result[0] = represents{agent: true, hour: true, day: true, window: true}
-		return result
+		return alone
 	}
-	type hourGroup struct {
-		model string
-		hour  int16
-	}
-	type dayGroup struct {
-		model string
-		date  pgtype.Date
-	}
-	local := func(f *usageFact) pgtype.Date { return f.localDate }
-	utc := func(f *usageFact) pgtype.Date { return f.utcDate }
-	for _, i := range latest(usage, func(f *usageFact) string { return f.model }, local) {
-		result[i].agent = true
-	}
-	for _, i := range latest(usage, func(f *usageFact) hourGroup { return hourGroup{f.model, f.localHour} }, local) {
-		result[i].hour = true
-	}
-	for _, i := range latest(usage, func(f *usageFact) dayGroup { return dayGroup{f.model, f.utcDate} }, utc) {
-		result[i].day = true
-	}
-	for _, i := range latest(usage, func(f *usageFact) string { return f.model }, utc) {
-		result[i].window = true
-	}
+	result := make([]represents, len(usage))
+	local := func(f *usageFact) day { return f.localDate }
+	utc := func(f *usageFact) day { return f.utcDate }
+	latest(usage, local, func(f, g *usageFact) bool { return true }, func(i int) { result[i].agent = true })
+	latest(usage, local, func(f, g *usageFact) bool { return f.localHour == g.localHour }, func(i int) { result[i].hour = true })
+	latest(usage, utc, func(f, g *usageFact) bool { return f.utcDate == g.utcDate }, func(i int) { result[i].day = true })
+	latest(usage, utc, func(f, g *usageFact) bool { return true }, func(i int) { result[i].window = true })
 	return result
 }
 
-// latest returns the index of the latest fact of each group: by date first, since in a zone that turns its clocks back across
-// midnight a later instant can have an earlier date; then by instant, then by provider.
-func latest[G comparable](usage []usageFact, group func(*usageFact) G, date func(*usageFact) pgtype.Date) map[G]int {
-	best := make(map[G]int)
+// latest calls yield with the index of the latest fact of each group, which is a model and what is alike: by date first, since in a zone that
+// turns its clocks back across midnight a later instant can have an earlier date; then by instant, then by provider. A task has few facts,
+// so groups are looked for one by one.
+func latest(usage []usageFact, date func(*usageFact) day, alike func(f, g *usageFact) bool, yield func(int)) {
+	var few [8]int
+	best := few[:0] // of each group that is found
+facts:
 	for i := range usage {
 		f := &usage[i]
-		g := group(f)
-		if j, ok := best[g]; !ok || later(f, &usage[j], date) {
-			best[g] = i
+		for n, j := range best {
+			if g := &usage[j]; f.name.model == g.name.model && alike(f, g) {
+				if later(f, g, date) {
+					best[n] = i
+				}
+				continue facts
+			}
 		}
+		best = append(best, i)
 	}
-	return best
+	for _, i := range best {
+		yield(i)
+	}
 }
 
-func later(f, than *usageFact, date func(*usageFact) pgtype.Date) bool {
-	if a, b := date(f).Time, date(than).Time; !a.Equal(b) {
-		return a.After(b)
+func later(f, than *usageFact, date func(*usageFact) day) bool {
+	if a, b := date(f), date(than); a != b {
+		return a > b
 	}
 	if !f.created.Time.Equal(than.created.Time) {
 		return f.created.Time.After(than.created.Time)
 	}
-	return f.provider < than.provider
+	return f.name.provider < than.name.provider
 }

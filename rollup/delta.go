@@ -2,7 +2,6 @@ package rollup
 
 import (
 	"context"
-	"maps"
 	"slices"
 
 	"github.com/jackc/pgx/v5/pgtype"
@@ -12,20 +11,20 @@ import (
 
 // delta is what a set of tasks changes in every bucket: their contributions after a change less those before it.
 type delta struct {
-	daily     map[dailyKey]*counts
-	byAgent   map[agentKey]*counts
-	byHour    map[hourKey]*counts
-	workspace map[workspaceKey]*counts
-	activity  map[activityKey]*counts
-	runTime   map[runTimeKey]*counts
+	daily     buckets[dailyKey]
+	byAgent   buckets[agentKey]
+	byHour    buckets[hourKey]
+	workspace buckets[workspaceKey]
+	activity  buckets[activityKey]
+	runTime   buckets[runTimeKey]
 	// negative is set if one of the tasks has a negative number, and so buckets may have one too.
 	negative bool
 }
 
 type dailyKey struct {
-	runtime         pgtype.UUID
-	date            pgtype.Date
-	provider, model string
+	runtime pgtype.UUID
+	date    day
+	name    *usageName
 }
 
 type agentKey struct {
@@ -39,10 +38,10 @@ type hourKey struct {
 }
 
 type workspaceKey struct {
-	workspace       pgtype.UUID
-	date            pgtype.Date
-	project, agent  pgtype.UUID
-	provider, model string
+	workspace      pgtype.UUID
+	date           day
+	project, agent pgtype.UUID
+	name           *usageName
 }
 
 type activityKey struct {
@@ -52,8 +51,39 @@ type activityKey struct {
 
 type runTimeKey struct {
 	workspace      pgtype.UUID
-	date           pgtype.Date
+	date           day
 	project, agent pgtype.UUID
+}
+
+// buckets holds the changes of the buckets of one rollup.
+type buckets[K comparable] struct {
+	index  map[K]int32
+	keys   []K
+	counts []counts
+}
+
+// add adds c to the change of a bucket, or returns errOverflow.
+func (b *buckets[K]) add(key K, c *counts) error {
+	i, ok := b.index[key]
+	if !ok {
+		if b.index == nil {
+			b.index = make(map[K]int32)
+		}
+		i = int32(len(b.keys)) //nolint:gosec // As many as usage rows of one batch.
+		b.index[key] = i
+		b.keys = append(b.keys, key)
+		b.counts = append(b.counts, counts{})
+	}
+	return b.counts[i].add(c)
+}
+
+// changed calls yield for each bucket whose change is not zero.
+func (b *buckets[K]) changed(yield func(*K, *counts) bool) {
+	for i := range b.keys {
+		if n := &b.counts[i]; *n != (counts{}) && !yield(&b.keys[i], n) {
+			return
+		}
+	}
 }
 
 // counts holds the columns of a bucket of any rollup; each rollup uses some of them.
@@ -73,7 +103,7 @@ func (c *counts) fields() [9]*int64 {
 }
 
 // add adds d to c, or returns errOverflow.
-func (c *counts) add(d counts) error {
+func (c *counts) add(d *counts) error {
 	addends := d.fields()
 	for i, f := range c.fields() {
 		sum := *f + *addends[i]
@@ -107,22 +137,8 @@ func (c counts) scale(sign int64) (counts, error) {
 	return c, nil
 }
 
-func newDelta() *delta {
-	return &delta{
-		daily:     make(map[dailyKey]*counts),
-		byAgent:   make(map[agentKey]*counts),
-		byHour:    make(map[hourKey]*counts),
-		workspace: make(map[workspaceKey]*counts),
-		activity:  make(map[activityKey]*counts),
-		runTime:   make(map[runTimeKey]*counts),
-	}
-}
-
-// add adds what a task contributes, times sign, or returns errOverflow. A nil state contributes nothing.
+// add adds what a task contributes, times sign, or returns errOverflow.
 func (d *delta) add(state *taskState, sign int64) error {
-	if state == nil {
-		return nil
-	}
 	for i, r := range representatives(state.usage) {
 		if err := d.addUsage(&state.usage[i], r, sign); err != nil {
 			return err
@@ -141,43 +157,42 @@ func (d *delta) addUsage(f *usageFact, r represents, sign int64) error {
 	if err != nil {
 		return err
 	}
-	with := func(tasks, windowTasks bool) counts {
+	with := func(tasks, windowTasks bool) *counts {
 		c := base
 		c.tasks, c.windowTasks = sign*count(tasks), sign*count(windowTasks)
-		return c
+		return &c
 	}
 	if f.runtime.Valid && f.localOpen {
-		key := dailyKey{runtime: f.runtime, date: f.localDate, provider: f.provider, model: f.model}
-		if err := addTo(d.daily, key, base); err != nil {
+		key := dailyKey{runtime: f.runtime, date: f.localDate, name: f.name}
+		if err := d.daily.add(key, &base); err != nil {
 			return err
 		}
-		if err := addTo(d.byAgent, agentKey{key, f.agent}, with(r.agent, false)); err != nil {
+		if err := d.byAgent.add(agentKey{key, f.agent}, with(r.agent, false)); err != nil {
 			return err
 		}
-		if err := addTo(d.byHour, hourKey{key, f.localHour}, with(r.hour, false)); err != nil {
+		if err := d.byHour.add(hourKey{key, f.localHour}, with(r.hour, false)); err != nil {
 			return err
 		}
 	}
 	if !f.workspace.Valid || !f.utcOpen {
 		return nil
 	}
-	return addTo(d.workspace, workspaceKey{
-		workspace: f.workspace, date: f.utcDate, project: f.project, agent: f.agent, provider: f.provider, model: f.model,
-	}, with(r.day, r.window))
+	key := workspaceKey{workspace: f.workspace, date: f.utcDate, project: f.project, agent: f.agent, name: f.name}
+	return d.workspace.add(key, with(r.day, r.window))
 }
 
 func (d *delta) addTask(f *taskFact, sign int64) error {
 	if f.runtime.Valid {
-		if err := addTo(d.activity, activityKey{f.runtime, f.startedHour}, counts{tasks: sign}); err != nil {
+		if err := d.activity.add(activityKey{f.runtime, f.startedHour}, &counts{tasks: sign}); err != nil {
 			return err
 		}
 	}
-	if !f.workspace.Valid || !f.completedDate.Valid {
+	if !f.workspace.Valid || f.completedDate == noDay {
 		return nil
 	}
 	d.negative = d.negative || f.microseconds < 0
 	key := runTimeKey{workspace: f.workspace, date: f.completedDate, project: f.project, agent: f.agent}
-	return addTo(d.runTime, key, counts{microseconds: sign * f.microseconds, tasks: sign, failed: sign * count(f.failed)})
+	return d.runTime.add(key, &counts{microseconds: sign * f.microseconds, tasks: sign, failed: sign * count(f.failed)})
 }
 
 // write adds the delta to the buckets and deletes those that are left without facts. The statements take the tables in
@@ -204,34 +219,28 @@ func (d *delta) write(ctx context.Context, q *queries.Queries) (BelowZero, error
 	return below, nil
 }
 
-// columns collects what the statements of several rollups take: an array for each column of the buckets that changed, and the keys of
-// those where something fell.
+// columns collects what the statements of the rollups take: an array for each column of the buckets that changed. Each rollup uses some of
+// them, and the others stay empty.
 type columns struct {
-	owners                                       []pgtype.UUID // runtimes or workspaces
-	dates                                        []pgtype.Date
-	providers, models                            []string
+	owners            []pgtype.UUID // runtimes or workspaces
+	dates             []pgtype.Date
+	projects, agents  []pgtype.UUID
+	hours             []int16
+	providers, models []string
+
 	input, output, cacheRead, cacheWrite, events []int64
 	tasks, windowTasks                           []int64
+	microseconds, failed                         []int64
 
-	lostOwners []pgtype.UUID
-	lostDates  []pgtype.Date
-}
-
-// add adds a bucket.
-func (c *columns) add(owner pgtype.UUID, date pgtype.Date, n *counts) {
-	c.owners = append(c.owners, owner)
-	c.dates = append(c.dates, date)
-	if n.falls() {
-		c.lostOwners = append(c.lostOwners, owner)
-		c.lostDates = append(c.lostDates, date)
-	}
+	falls []bool // whether something is taken from the bucket
 }
 
 // addUsage adds a bucket of usage.
-func (c *columns) addUsage(owner pgtype.UUID, date pgtype.Date, provider, model string, n *counts) {
-	c.add(owner, date, n)
-	c.providers = append(c.providers, provider)
-	c.models = append(c.models, model)
+func (c *columns) addUsage(owner pgtype.UUID, date day, name *usageName, n *counts) {
+	c.owners = append(c.owners, owner)
+	c.dates = append(c.dates, date.date())
+	c.providers = append(c.providers, name.provider)
+	c.models = append(c.models, name.model)
 	c.input = append(c.input, n.input)
 	c.output = append(c.output, n.output)
 	c.cacheRead = append(c.cacheRead, n.cacheRead)
@@ -239,147 +248,198 @@ func (c *columns) addUsage(owner pgtype.UUID, date pgtype.Date, provider, model 
 	c.events = append(c.events, n.events)
 	c.tasks = append(c.tasks, n.tasks)
 	c.windowTasks = append(c.windowTasks, n.windowTasks)
+	c.falls = append(c.falls, n.falls())
+}
+
+// pick returns the buckets of these indexes.
+func (c *columns) pick(at []int32) *columns {
+	return &columns{
+		owners: pick(c.owners, at), dates: pick(c.dates, at), projects: pick(c.projects, at), agents: pick(c.agents, at),
+		hours: pick(c.hours, at), providers: pick(c.providers, at), models: pick(c.models, at),
+		input: pick(c.input, at), output: pick(c.output, at), cacheRead: pick(c.cacheRead, at), cacheWrite: pick(c.cacheWrite, at),
+		events: pick(c.events, at), tasks: pick(c.tasks, at), windowTasks: pick(c.windowTasks, at),
+		microseconds: pick(c.microseconds, at), failed: pick(c.failed, at), falls: pick(c.falls, at),
+	}
+}
+
+func pick[T any](column []T, at []int32) []T {
+	if len(column) == 0 {
+		return nil
+	}
+	picked := make([]T, len(at))
+	for i, n := range at {
+		picked[i] = column[n]
+	}
+	return picked
+}
+
+// write adds the buckets to those of one rollup. update changes those that are there; it returns the number of each that is not, and the
+// negated number of each that may be empty or below zero now; numbers begin with 1. add inserts the others. deleteEmpty deletes those that are left
+// without facts, of these owners and dates, and returns the owners of those below zero.
+func (c *columns) write(
+	update func(*columns) ([]int32, error), add func(*columns) error, deleteEmpty func(*columns) ([]pgtype.UUID, error),
+) ([]pgtype.UUID, error) {
+	if len(c.owners) == 0 {
+		return nil, nil
+	}
+	notes, err := update(c)
+	if err != nil || len(notes) == 0 {
+		return nil, err
+	}
+	var missing, low []int32
+	for _, n := range notes {
+		if n < 0 {
+			low = append(low, -n-1)
+			continue
+		}
+		missing = append(missing, n-1)
+		if c.falls[n-1] {
+			low = append(low, n-1)
+		}
+	}
+	if len(missing) > 0 {
+		if err := add(c.pick(missing)); err != nil {
+			return nil, err
+		}
+	}
+	if len(low) == 0 {
+		return nil, nil
+	}
+	return deleteEmpty(c.pick(low))
 }
 
 func (d *delta) writeDaily(ctx context.Context, q *queries.Queries) ([]pgtype.UUID, error) {
 	var c columns
-	for k, n := range changed(d.daily) {
-		c.addUsage(k.runtime, k.date, k.provider, k.model, n)
+	for k, n := range d.daily.changed {
+		c.addUsage(k.runtime, k.date, k.name, n)
 	}
-	if len(c.owners) == 0 {
-		return nil, nil
+	params := func(c *columns) queries.UpdateUsageDailyParams {
+		return queries.UpdateUsageDailyParams{
+			RuntimeIds: c.owners, BucketDates: c.dates, Providers: c.providers, Models: c.models,
+			InputTokens: c.input, OutputTokens: c.output, CacheReadTokens: c.cacheRead, CacheWriteTokens: c.cacheWrite,
+			EventCounts: c.events,
+		}
 	}
-	err := q.AddToUsageDaily(ctx, queries.AddToUsageDailyParams{
-		RuntimeIds: c.owners, BucketDates: c.dates, Providers: c.providers, Models: c.models,
-		InputTokens: c.input, OutputTokens: c.output, CacheReadTokens: c.cacheRead, CacheWriteTokens: c.cacheWrite,
-		EventCounts: c.events,
-	})
-	if err != nil || len(c.lostOwners) == 0 {
-		return nil, err
-	}
-	return q.DeleteEmptyUsageDaily(ctx, queries.DeleteEmptyUsageDailyParams{RuntimeIds: c.lostOwners, BucketDates: c.lostDates, NoNegatives: !d.negative})
+	return c.write(
+		func(c *columns) ([]int32, error) { return q.UpdateUsageDaily(ctx, params(c)) },
+		func(c *columns) error { return q.AddToUsageDaily(ctx, queries.AddToUsageDailyParams(params(c))) },
+		func(c *columns) ([]pgtype.UUID, error) {
+			return q.DeleteEmptyUsageDaily(ctx, queries.DeleteEmptyUsageDailyParams{RuntimeIds: c.owners, BucketDates: c.dates, NoNegatives: !d.negative})
+		})
 }
 
 func (d *delta) writeByAgent(ctx context.Context, q *queries.Queries) ([]pgtype.UUID, error) {
 	var c columns
-	var agents []pgtype.UUID
-	for k, n := range changed(d.byAgent) {
-		c.addUsage(k.runtime, k.date, k.provider, k.model, n)
-		agents = append(agents, k.agent)
+	for k, n := range d.byAgent.changed {
+		c.addUsage(k.runtime, k.date, k.name, n)
+		c.agents = append(c.agents, k.agent)
 	}
-	if len(c.owners) == 0 {
-		return nil, nil
+	params := func(c *columns) queries.UpdateUsageByAgentParams {
+		return queries.UpdateUsageByAgentParams{
+			RuntimeIds: c.owners, BucketDates: c.dates, AgentIds: c.agents, Providers: c.providers, Models: c.models,
+			InputTokens: c.input, OutputTokens: c.output, CacheReadTokens: c.cacheRead, CacheWriteTokens: c.cacheWrite,
+			EventCounts: c.events, TaskCounts: c.tasks,
+		}
 	}
-	err := q.AddToUsageByAgent(ctx, queries.AddToUsageByAgentParams{
-		RuntimeIds: c.owners, BucketDates: c.dates, AgentIds: agents, Providers: c.providers, Models: c.models,
-		InputTokens: c.input, OutputTokens: c.output, CacheReadTokens: c.cacheRead, CacheWriteTokens: c.cacheWrite,
-		EventCounts: c.events, TaskCounts: c.tasks,
-	})
-	if err != nil || len(c.lostOwners) == 0 {
-		return nil, err
-	}
-	return q.DeleteEmptyUsageByAgent(ctx, queries.DeleteEmptyUsageByAgentParams{RuntimeIds: c.lostOwners, BucketDates: c.lostDates, NoNegatives: !d.negative})
+	return c.write(
+		func(c *columns) ([]int32, error) { return q.UpdateUsageByAgent(ctx, params(c)) },
+		func(c *columns) error { return q.AddToUsageByAgent(ctx, queries.AddToUsageByAgentParams(params(c))) },
+		func(c *columns) ([]pgtype.UUID, error) {
+			return q.DeleteEmptyUsageByAgent(ctx, queries.DeleteEmptyUsageByAgentParams{RuntimeIds: c.owners, BucketDates: c.dates, NoNegatives: !d.negative})
+		})
 }
 
 func (d *delta) writeByHour(ctx context.Context, q *queries.Queries) ([]pgtype.UUID, error) {
 	var c columns
-	var hours []int16
-	for k, n := range changed(d.byHour) {
-		c.addUsage(k.runtime, k.date, k.provider, k.model, n)
-		hours = append(hours, k.hour)
+	for k, n := range d.byHour.changed {
+		c.addUsage(k.runtime, k.date, k.name, n)
+		c.hours = append(c.hours, k.hour)
 	}
-	if len(c.owners) == 0 {
-		return nil, nil
+	params := func(c *columns) queries.UpdateUsageByHourParams {
+		return queries.UpdateUsageByHourParams{
+			RuntimeIds: c.owners, BucketDates: c.dates, Hours: c.hours, Providers: c.providers, Models: c.models,
+			InputTokens: c.input, OutputTokens: c.output, CacheReadTokens: c.cacheRead, CacheWriteTokens: c.cacheWrite,
+			EventCounts: c.events, TaskCounts: c.tasks,
+		}
 	}
-	err := q.AddToUsageByHour(ctx, queries.AddToUsageByHourParams{
-		RuntimeIds: c.owners, BucketDates: c.dates, Hours: hours, Providers: c.providers, Models: c.models,
-		InputTokens: c.input, OutputTokens: c.output, CacheReadTokens: c.cacheRead, CacheWriteTokens: c.cacheWrite,
-		EventCounts: c.events, TaskCounts: c.tasks,
-	})
-	if err != nil || len(c.lostOwners) == 0 {
-		return nil, err
-	}
-	return q.DeleteEmptyUsageByHour(ctx, queries.DeleteEmptyUsageByHourParams{RuntimeIds: c.lostOwners, BucketDates: c.lostDates, NoNegatives: !d.negative})
+	return c.write(
+		func(c *columns) ([]int32, error) { return q.UpdateUsageByHour(ctx, params(c)) },
+		func(c *columns) error { return q.AddToUsageByHour(ctx, queries.AddToUsageByHourParams(params(c))) },
+		func(c *columns) ([]pgtype.UUID, error) {
+			return q.DeleteEmptyUsageByHour(ctx, queries.DeleteEmptyUsageByHourParams{RuntimeIds: c.owners, BucketDates: c.dates, NoNegatives: !d.negative})
+		})
 }
 
 func (d *delta) writeActivity(ctx context.Context, q *queries.Queries) ([]pgtype.UUID, error) {
-	var p queries.AddToActivityByHourParams
-	var lost []pgtype.UUID
-	for k, n := range changed(d.activity) {
-		p.RuntimeIds = append(p.RuntimeIds, k.runtime)
-		p.Hours = append(p.Hours, k.hour)
-		p.TaskCounts = append(p.TaskCounts, n.tasks)
-		if n.tasks < 0 {
-			lost = append(lost, k.runtime)
-		}
+	var c columns
+	for k, n := range d.activity.changed {
+		c.owners = append(c.owners, k.runtime)
+		c.hours = append(c.hours, k.hour)
+		c.tasks = append(c.tasks, n.tasks)
+		c.falls = append(c.falls, n.falls())
 	}
-	if len(p.RuntimeIds) == 0 {
-		return nil, nil
+	params := func(c *columns) queries.UpdateActivityByHourParams {
+		return queries.UpdateActivityByHourParams{RuntimeIds: c.owners, Hours: c.hours, TaskCounts: c.tasks}
 	}
-	if err := q.AddToActivityByHour(ctx, p); err != nil || len(lost) == 0 {
-		return nil, err
-	}
-	return q.DeleteEmptyActivityByHour(ctx, lost)
+	return c.write(
+		func(c *columns) ([]int32, error) { return q.UpdateActivityByHour(ctx, params(c)) },
+		func(c *columns) error {
+			return q.AddToActivityByHour(ctx, queries.AddToActivityByHourParams(params(c)))
+		},
+		func(c *columns) ([]pgtype.UUID, error) { return q.DeleteEmptyActivityByHour(ctx, c.owners) })
 }
 
 func (d *delta) writeWorkspace(ctx context.Context, q *queries.Queries) ([]pgtype.UUID, error) {
 	var c columns
-	var projects, agents []pgtype.UUID
-	for k, n := range changed(d.workspace) {
-		c.addUsage(k.workspace, k.date, k.provider, k.model, n)
-		projects = append(projects, k.project)
-		agents = append(agents, k.agent)
+	for k, n := range d.workspace.changed {
+		c.addUsage(k.workspace, k.date, k.name, n)
+		c.projects = append(c.projects, k.project)
+		c.agents = append(c.agents, k.agent)
 	}
-	if len(c.owners) == 0 {
-		return nil, nil
+	params := func(c *columns) queries.UpdateWorkspaceUsageParams {
+		return queries.UpdateWorkspaceUsageParams{
+			WorkspaceIds: c.owners, BucketDates: c.dates, ProjectIds: c.projects, AgentIds: c.agents,
+			Providers: c.providers, Models: c.models,
+			InputTokens: c.input, OutputTokens: c.output, CacheReadTokens: c.cacheRead, CacheWriteTokens: c.cacheWrite,
+			EventCounts: c.events, DayTaskCounts: c.tasks, WindowTaskCounts: c.windowTasks,
+		}
 	}
-	err := q.AddToWorkspaceUsage(ctx, queries.AddToWorkspaceUsageParams{
-		WorkspaceIds: c.owners, BucketDates: c.dates, ProjectIds: projects, AgentIds: agents,
-		Providers: c.providers, Models: c.models,
-		InputTokens: c.input, OutputTokens: c.output, CacheReadTokens: c.cacheRead, CacheWriteTokens: c.cacheWrite,
-		EventCounts: c.events, DayTaskCounts: c.tasks, WindowTaskCounts: c.windowTasks,
-	})
-	if err != nil || len(c.lostOwners) == 0 {
-		return nil, err
-	}
-	return q.DeleteEmptyWorkspaceUsage(ctx, queries.DeleteEmptyWorkspaceUsageParams{WorkspaceIds: c.lostOwners, BucketDates: c.lostDates, NoNegatives: !d.negative})
+	return c.write(
+		func(c *columns) ([]int32, error) { return q.UpdateWorkspaceUsage(ctx, params(c)) },
+		func(c *columns) error {
+			return q.AddToWorkspaceUsage(ctx, queries.AddToWorkspaceUsageParams(params(c)))
+		},
+		func(c *columns) ([]pgtype.UUID, error) {
+			return q.DeleteEmptyWorkspaceUsage(ctx, queries.DeleteEmptyWorkspaceUsageParams{WorkspaceIds: c.owners, BucketDates: c.dates, NoNegatives: !d.negative})
+		})
 }
 
 func (d *delta) writeRunTime(ctx context.Context, q *queries.Queries) ([]pgtype.UUID, error) {
 	var c columns
-	var p queries.AddToWorkspaceRunTimeParams
-	for k, n := range changed(d.runTime) {
-		c.add(k.workspace, k.date, n)
-		p.ProjectIds = append(p.ProjectIds, k.project)
-		p.AgentIds = append(p.AgentIds, k.agent)
-		p.TotalMicroseconds = append(p.TotalMicroseconds, n.microseconds)
-		p.TaskCounts = append(p.TaskCounts, n.tasks)
-		p.FailedCounts = append(p.FailedCounts, n.failed)
+	for k, n := range d.runTime.changed {
+		c.owners = append(c.owners, k.workspace)
+		c.dates = append(c.dates, k.date.date())
+		c.projects = append(c.projects, k.project)
+		c.agents = append(c.agents, k.agent)
+		c.microseconds = append(c.microseconds, n.microseconds)
+		c.tasks = append(c.tasks, n.tasks)
+		c.failed = append(c.failed, n.failed)
+		c.falls = append(c.falls, n.falls())
 	}
-	if len(c.owners) == 0 {
-		return nil, nil
+	params := func(c *columns) queries.UpdateWorkspaceRunTimeParams {
+		return queries.UpdateWorkspaceRunTimeParams{
+			WorkspaceIds: c.owners, BucketDates: c.dates, ProjectIds: c.projects, AgentIds: c.agents,
+			TotalMicroseconds: c.microseconds, TaskCounts: c.tasks, FailedCounts: c.failed,
+		}
 	}
-	p.WorkspaceIds, p.BucketDates = c.owners, c.dates
-	if err := q.AddToWorkspaceRunTime(ctx, p); err != nil || len(c.lostOwners) == 0 {
-		return nil, err
-	}
-	return q.DeleteEmptyWorkspaceRunTime(ctx, queries.DeleteEmptyWorkspaceRunTimeParams{WorkspaceIds: c.lostOwners, BucketDates: c.lostDates, NoNegatives: !d.negative})
-}
-
-// addTo adds c to the bucket's delta, or returns errOverflow.
-func addTo[K comparable](buckets map[K]*counts, key K, c counts) error {
-	b := buckets[key]
-	if b == nil {
-		b = new(counts)
-		buckets[key] = b
-	}
-	return b.add(c)
-}
-
-// changed returns the buckets whose delta is not zero.
-func changed[K comparable](buckets map[K]*counts) map[K]*counts {
-	maps.DeleteFunc(buckets, func(_ K, c *counts) bool { return *c == counts{} })
-	return buckets
+	return c.write(
+		func(c *columns) ([]int32, error) { return q.UpdateWorkspaceRunTime(ctx, params(c)) },
+		func(c *columns) error {
+			return q.AddToWorkspaceRunTime(ctx, queries.AddToWorkspaceRunTimeParams(params(c)))
+		},
+		func(c *columns) ([]pgtype.UUID, error) {
+			return q.DeleteEmptyWorkspaceRunTime(ctx, queries.DeleteEmptyWorkspaceRunTimeParams{WorkspaceIds: c.owners, BucketDates: c.dates, NoNegatives: !d.negative})
+		})
 }
 
 func count(b bool) int64 {

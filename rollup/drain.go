@@ -3,7 +3,6 @@ package rollup
 import (
 	"context"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 
@@ -15,7 +14,7 @@ import (
 
 const (
 	// maxEntries bounds one drain transaction, and so how long it holds bucket rows that other shards need: some 100 ms.
-	maxEntries = 2000
+	maxEntries = 4000
 	// maxRuntimes bounds the advisory locks of one transaction. Postgres keeps them all in one table of fixed size that
 	// the host needs too (max_locks_per_transaction × max_connections, 6,400 by default).
 	maxRuntimes = 256
@@ -279,11 +278,11 @@ func (p drainPass) count(ctx context.Context, q *queries.Queries, entries []quer
 	if err != nil {
 		return result, false, fmt.Errorf("delete dirty entries: %w", err)
 	}
-	for i, d := range deleted {
+	for _, d := range deleted {
 		result.Ages = append(result.Ages, max(d.AgeSeconds, 0))
-		if i == len(deleted)-1 {
-			result.BatchSeconds = []float64{max(d.BatchSeconds, 0)}
-		}
+	}
+	if n := len(deleted); n > 0 {
+		result.BatchSeconds = []float64{max(deleted[n-1].BatchSeconds, 0)}
 	}
 	result.Entries = len(deleted)
 	return result, len(applied.notReached) == 0, nil
@@ -307,31 +306,37 @@ func apply(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (applyR
 		return result, err
 	}
 	result.rejectedZones = rejected
-	tasks, result.notReached = l.cut(tasks)
-	held, err := l.lockRuntimes(ctx, q, tasks)
+	reached, runtimes := l.cut()
+	result.notReached = tasks[reached:]
+	held, err := l.lockRuntimes(ctx, q, runtimes)
 	if err != nil {
 		return result, err
 	}
-	d := newDelta()
-	for _, task := range tasks {
-		free := true
-		l.runtimesOf(task, func(runtime pgtype.UUID) { free = free && held[runtime] })
-		if !free {
-			result.deferred = append(result.deferred, task)
+	var d delta
+	var free []*taskChange
+	for i := range l.tasks[:reached] {
+		t := &l.tasks[i]
+		var buffer [4]pgtype.UUID
+		if slices.ContainsFunc(t.runtimes(buffer[:0]), func(runtime pgtype.UUID) bool { return !held[runtime] }) {
+			result.deferred = append(result.deferred, t.id)
 			continue
 		}
-		result.applied = append(result.applied, task)
-		if l.refused[task] {
-			result.refused = append(result.refused, task)
+		free = append(free, t)
+		result.applied = append(result.applied, t.id)
+		if t.refused {
+			result.refused = append(result.refused, t.id)
 		}
-		if err := d.add(l.before[task], -1); err != nil {
+		if err := d.add(&t.before, -1); err != nil {
 			return result, err
 		}
-		if err := d.add(l.after[task], +1); err != nil {
+		if err := d.add(&t.after, +1); err != nil {
 			return result, err
 		}
 	}
-	if err := l.writeFacts(ctx, q, result.applied); err != nil {
+	if err := writeUsageFacts(ctx, q, free); err != nil {
+		return result, err
+	}
+	if err := writeTaskFacts(ctx, q, free); err != nil {
 		return result, err
 	}
 	if result.belowZero, err = d.write(ctx, q); err != nil {
@@ -387,26 +392,28 @@ func readLedgerWithZones(ctx context.Context, q *queries.Queries, tasks []pgtype
 	return l, rejected, err
 }
 
-// cut splits the tasks where the transaction would hold more runtimes than it may. The first part is never empty.
-func (l *ledger) cut(tasks []pgtype.UUID) (reached, notReached []pgtype.UUID) {
-	runtimes := make(map[pgtype.UUID]bool)
-	for i, task := range tasks {
-		l.runtimesOf(task, func(runtime pgtype.UUID) { runtimes[runtime] = true })
+// cut returns how many of the tasks the transaction may count, one at least, before it would hold more runtimes than it may, and their
+// runtimes.
+func (l *ledger) cut() (reached int, runtimes []pgtype.UUID) {
+	seen := make(map[pgtype.UUID]bool)
+	for i := range l.tasks {
+		var buffer [4]pgtype.UUID
+		for _, runtime := range l.tasks[i].runtimes(buffer[:0]) {
+			if !seen[runtime] {
+				seen[runtime] = true
+				runtimes = append(runtimes, runtime)
+			}
+		}
 		if len(runtimes) >= maxRuntimes {
-			return tasks[:i+1], tasks[i+1:]
+			return i + 1, runtimes
 		}
 	}
-	return tasks, nil
+	return len(l.tasks), runtimes
 }
 
-// lockRuntimes tries to lock the runtimes of the tasks, and returns those that it got and whose zone is the one that the ledger
+// lockRuntimes tries to lock runtimes, and returns those that it got and whose zone is the one that the ledger
 // was read in. The others are being rebuilt, or were a moment ago.
-func (l *ledger) lockRuntimes(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (map[pgtype.UUID]bool, error) {
-	wanted := make(map[pgtype.UUID]bool)
-	for _, task := range tasks {
-		l.runtimesOf(task, func(runtime pgtype.UUID) { wanted[runtime] = true })
-	}
-	runtimes := slices.Collect(maps.Keys(wanted))
+func (l *ledger) lockRuntimes(ctx context.Context, q *queries.Queries, runtimes []pgtype.UUID) (map[pgtype.UUID]bool, error) {
 	locks, err := q.TryLockRuntimes(ctx, queries.TryLockRuntimesParams{LockClass: lockClassRuntime, RuntimeIds: runtimes})
 	if err != nil {
 		return nil, fmt.Errorf("lock runtimes: %w", err)

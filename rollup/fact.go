@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
 
@@ -17,15 +16,19 @@ type dimensions struct {
 	workspace, runtime, agent, project pgtype.UUID
 }
 
+// usageName is what tells the usage rows of a task apart. There is one for each pair in a ledger, so they are compared by address.
+type usageName struct {
+	provider, model string
+}
+
 // usageFact is one usage row of a task. Facts are compared with ==, which holds because all of them are scanned alike.
 type usageFact struct {
 	dimensions
-	provider, model                      string
+	name                                 *usageName
 	input, output, cacheRead, cacheWrite int64
 	created                              pgtype.Timestamptz
-	localDate                            pgtype.Date // in the zone of the runtime's buckets; null without a runtime
+	localDate, utcDate                   day // localDate is in the zone of the runtime's buckets; noDay without a runtime
 	localHour                            int16
-	utcDate                              pgtype.Date
 	localOpen, utcOpen                   bool // whether the buckets of these days may still change
 }
 
@@ -35,23 +38,32 @@ type taskFact struct {
 	started       pgtype.Timestamptz
 	startedHour   int16              // in the zone of the runtime's buckets
 	completed     pgtype.Timestamptz // of completed and failed tasks
-	completedDate pgtype.Date        // UTC
+	completedDate day                // UTC
 	microseconds  int64              // from start to completion
 	failed        bool
 }
 
 // taskState is all that one task contributes to buckets. The zero value contributes nothing.
 type taskState struct {
+	there   bool     // the host has the task; only of after
 	started taskFact // its started is null if the task was not started
 	usage   []usageFact
 	places  []pgtype.TID // of the rows of usage; only of facts
 }
 
-// ledger holds the state of some tasks as they are counted (before) and as the source has them (after).
+// taskChange is a task as it is counted (before) and as the source has it (after).
+type taskChange struct {
+	id            pgtype.UUID
+	before, after taskState
+	// refused is set if the task changed though it has usage, or had it, from before the days that are open. That is not counted again.
+	refused bool
+}
+
+// ledger holds some tasks, in the order in which they were asked for.
 type ledger struct {
-	before, after map[pgtype.UUID]*taskState
-	// refused are the tasks that changed though they have usage, or had it, from before the days that are open. It is not counted again.
-	refused map[pgtype.UUID]bool
+	tasks []taskChange
+	index map[pgtype.UUID]int32
+	names map[usageName]*usageName
 	// zones holds the zone that the local columns of each runtime were computed in: empty if the runtime has none yet, or
 	// a rebuild changed it between two reads.
 	zones map[pgtype.UUID]string
@@ -60,31 +72,36 @@ type ledger struct {
 // readLedger reads the tasks' facts and then the source. The caller holds the shard of every task, so the facts stay as they are.
 func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*ledger, error) {
 	l := &ledger{
-		before:  make(map[pgtype.UUID]*taskState),
-		after:   make(map[pgtype.UUID]*taskState, len(tasks)),
-		zones:   make(map[pgtype.UUID]string),
-		refused: make(map[pgtype.UUID]bool),
+		tasks: make([]taskChange, len(tasks)),
+		index: make(map[pgtype.UUID]int32, len(tasks)),
+		names: make(map[usageName]*usageName),
+		zones: make(map[pgtype.UUID]string),
 	}
-	closed, err := q.GetClosedBefore(ctx)
+	for i, id := range tasks {
+		l.tasks[i].id = id
+		l.index[id] = int32(i) //nolint:gosec // Some thousands at most.
+	}
+	date, err := q.GetClosedBefore(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("get closed days: %w", err)
 	}
+	closed := dayOf(date)
 	usage, err := q.ListUsageFacts(ctx, tasks)
 	if err != nil {
 		return nil, fmt.Errorf("list usage facts: %w", err)
 	}
+	facts := make([]usageFact, len(usage))
 	for i := range usage {
 		r := &usage[i]
 		l.noteZone(r.RuntimeID, r.Timezone)
-		state := stateOf(l.before, r.TaskID)
-		state.places = append(state.places, r.Place)
-		state.usage = append(state.usage, usageFact{
-			dimensions: dimensions{r.WorkspaceID, r.RuntimeID, r.AgentID, r.ProjectID},
-			provider:   r.Provider, model: r.Model,
+		facts[i] = usageFact{
+			dimensions: dimensions{r.WorkspaceID, r.RuntimeID, r.AgentID, r.ProjectID}, name: l.name(r.Provider, r.Model),
 			input: r.InputTokens, output: r.OutputTokens, cacheRead: r.CacheReadTokens, cacheWrite: r.CacheWriteTokens,
-		}.at(r.CreatedAt, r.LocalCreated, closed))
+		}.at(r.CreatedAt, r.LocalCreated, closed)
+		before := &l.task(r.TaskID).before
+		before.usage = extend(before.usage, facts, i)
+		before.places = append(before.places, r.Place)
 	}
-	isOld := make(map[pgtype.UUID]bool) // tasks that were started before the days that are open
 	started, err := q.ListTaskFacts(ctx, tasks)
 	if err != nil {
 		return nil, fmt.Errorf("list task facts: %w", err)
@@ -92,96 +109,111 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 	for i := range started {
 		r := &started[i]
 		l.noteZone(r.RuntimeID, r.Timezone)
-		isOld[r.TaskID] = r.IsOld
-		stateOf(l.before, r.TaskID).started = taskFact{
+		task := l.task(r.TaskID)
+		task.refused = r.IsOld // Unless the host still has it: see below.
+		task.before.started = taskFact{
 			dimensions: dimensions{r.WorkspaceID, r.RuntimeID, r.AgentID, r.ProjectID}, failed: r.Failed,
 		}.at(r.StartedAt, r.LocalStarted, r.CompletedAt)
 	}
-	source, err := q.ListSource(ctx, tasks)
-	if err != nil {
-		return nil, fmt.Errorf("list source: %w", err)
+	if err := l.readSource(ctx, q, tasks, closed); err != nil {
+		return nil, err
 	}
-	for i := range source {
-		r := &source[i]
-		for _, at := range [...]pgtype.Timestamptz{r.StartedAt, r.CompletedAt, r.CreatedAt} {
-			if at.InfinityModifier != pgtype.Finite {
-				return nil, fmt.Errorf("task %s: %w", r.TaskID, errInfinite)
-			}
-		}
-		l.noteZone(r.RuntimeID, r.Timezone)
-		state := stateOf(l.after, r.TaskID)
-		dims := dimensions{r.WorkspaceID, r.RuntimeID, r.AgentID, r.ProjectID}
-		if r.StartedAt.Valid {
-			state.started = taskFact{dimensions: dims, failed: r.Failed}.at(r.StartedAt, r.LocalStarted, r.CompletedAt)
-		}
-		switch {
-		case r.IsOld:
-			l.refused[r.TaskID] = true
-		case r.HasUsage:
-			state.usage = append(state.usage, usageFact{
-				dimensions: dims,
-				provider:   r.Provider.String, model: r.Model.String,
-				input: r.InputTokens, output: r.OutputTokens, cacheRead: r.CacheReadTokens, cacheWrite: r.CacheWriteTokens,
-			}.at(r.CreatedAt, r.LocalCreated, closed))
-		}
-	}
-	for _, task := range tasks {
-		before, after := l.before[task], l.after[task]
-		if (isOld[task] && after == nil) || before.closedBut(after) || after.closedBut(before) {
-			l.refused[task] = true
-		}
+	for i := range l.tasks {
+		t := &l.tasks[i]
+		t.refused = t.refused || t.before.closedBut(&t.after) || t.after.closedBut(&t.before)
 	}
 	return l, nil
 }
 
+// readSource reads the tasks as the host has them.
+func (l *ledger) readSource(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID, closed day) error {
+	source, err := q.ListSource(ctx, tasks)
+	if err != nil {
+		return fmt.Errorf("list source: %w", err)
+	}
+	facts := make([]usageFact, len(source))
+	for i := range source {
+		r := &source[i]
+		for _, at := range [...]pgtype.Timestamptz{r.StartedAt, r.CompletedAt, r.CreatedAt} {
+			if at.InfinityModifier != pgtype.Finite {
+				return fmt.Errorf("task %s: %w", r.TaskID, errInfinite)
+			}
+		}
+		l.noteZone(r.RuntimeID, r.Timezone)
+		task := l.task(r.TaskID)
+		after := &task.after
+		if !after.there {
+			after.there, task.refused = true, false
+		}
+		dims := dimensions{r.WorkspaceID, r.RuntimeID, r.AgentID, r.ProjectID}
+		if r.StartedAt.Valid {
+			after.started = taskFact{dimensions: dims, failed: r.Failed}.at(r.StartedAt, r.LocalStarted, r.CompletedAt)
+		}
+		switch {
+		case r.IsOld:
+			task.refused = true
+		case r.HasUsage:
+			facts[i] = usageFact{
+				dimensions: dims, name: l.name(r.Provider.String, r.Model.String),
+				input: r.InputTokens, output: r.OutputTokens, cacheRead: r.CacheReadTokens, cacheWrite: r.CacheWriteTokens,
+			}.at(r.CreatedAt, r.LocalCreated, closed)
+			after.usage = extend(after.usage, facts, i)
+		}
+	}
+	return nil
+}
+
+func (l *ledger) task(id pgtype.UUID) *taskChange {
+	return &l.tasks[l.index[id]]
+}
+
+func (l *ledger) name(provider, model string) *usageName {
+	key := usageName{provider, model}
+	name := l.names[key]
+	if name == nil {
+		name = &key
+		l.names[key] = name
+	}
+	return name
+}
+
+// extend appends facts[i] to a list. The rows of a task come one after the other, so the list is mostly a part of facts already.
+func extend(list, facts []usageFact, i int) []usageFact {
+	n := len(list)
+	if n == 0 || (n <= i && &facts[i-n] == &list[0]) {
+		return facts[i-n : i+1 : i+1]
+	}
+	return append(list, facts[i])
+}
+
 // at returns the fact with its instant and what follows from that. local is the instant in the zone of the runtime's buckets, as Postgres
 // converts it; null without a runtime.
-func (f usageFact) at(created pgtype.Timestamptz, local pgtype.Timestamp, closed pgtype.Date) usageFact {
+func (f usageFact) at(created pgtype.Timestamptz, local pgtype.Timestamp, closed day) usageFact {
 	f.created = created
-	f.utcDate = dateOf(created.Time.UTC(), created.Valid)
-	f.utcOpen = !isBefore(f.utcDate, closed)
-	f.localDate = dateOf(local.Time, local.Valid)
-	f.localOpen = local.Valid && !isBefore(f.localDate, closed)
-	f.localHour = int16(local.Time.Hour()) //nolint:gosec // Less than 24.
+	f.utcDate, _ = dayAndHour(created.Time, created.Valid)
+	f.utcOpen = f.utcDate >= closed
+	f.localDate, f.localHour = dayAndHour(local.Time, local.Valid)
+	f.localOpen = local.Valid && f.localDate >= closed
 	return f
 }
 
 // at returns the fact with its instants and what follows from them, like usageFact.at.
 func (f taskFact) at(started pgtype.Timestamptz, local pgtype.Timestamp, completed pgtype.Timestamptz) taskFact {
 	f.started = started
-	f.startedHour = int16(local.Time.Hour()) //nolint:gosec // Less than 24.
+	_, f.startedHour = dayAndHour(local.Time, local.Valid)
 	f.completed = completed
+	f.completedDate, _ = dayAndHour(completed.Time, completed.Valid)
 	if completed.Valid {
-		f.completedDate = dateOf(completed.Time.UTC(), true)
 		f.microseconds = completed.Time.UnixMicro() - started.Time.UnixMicro()
 	}
 	return f
 }
 
-// dateOf is the date of an instant in its own location.
-func dateOf(at time.Time, valid bool) pgtype.Date {
-	if !valid {
-		return pgtype.Date{}
-	}
-	return pgtype.Date{Time: time.Date(at.Year(), at.Month(), at.Day(), 0, 0, 0, 0, time.UTC), Valid: true}
-}
-
-// isBefore tells whether a date is before another one, which may be infinite.
-func isBefore(date, other pgtype.Date) bool {
-	if other.InfinityModifier != pgtype.Finite {
-		return other.InfinityModifier == pgtype.Infinity
-	}
-	return date.Time.Before(other.Time)
-}
-
 // closedBut tells whether the state has usage of a closed day that the other has not.
 func (s *taskState) closedBut(other *taskState) bool {
-	if s == nil {
-		return false
-	}
 	for i := range s.usage {
 		f := &s.usage[i]
-		if closed := !f.utcOpen || (f.runtime.Valid && !f.localOpen); closed && (other == nil || !other.has(f)) {
+		if closed := !f.utcOpen || (f.runtime.Valid && !f.localOpen); closed && !other.has(f) {
 			return true
 		}
 	}
@@ -192,11 +224,11 @@ func (l *ledger) noteZone(runtime pgtype.UUID, zone pgtype.Text) {
 	if !runtime.Valid {
 		return
 	}
-	if seen, ok := l.zones[runtime]; ok && seen != zone.String {
+	if seen, ok := l.zones[runtime]; !ok {
+		l.zones[runtime] = zone.String
+	} else if seen != zone.String {
 		l.zones[runtime] = ""
-		return
 	}
-	l.zones[runtime] = zone.String
 }
 
 // withoutZone lists the runtimes that are counted for the first time.
@@ -210,129 +242,130 @@ func (l *ledger) withoutZone() []pgtype.UUID {
 	return runtimes
 }
 
-// runtimesOf calls yield for each runtime whose buckets the task is in or belongs to; a runtime may come twice.
-func (l *ledger) runtimesOf(task pgtype.UUID, yield func(pgtype.UUID)) {
-	for _, state := range [...]*taskState{l.before[task], l.after[task]} {
-		if state == nil {
-			continue
-		}
+// runtimes appends the runtimes whose buckets the task is in or belongs to; one may come twice.
+func (t *taskChange) runtimes(list []pgtype.UUID) []pgtype.UUID {
+	for _, state := range [...]*taskState{&t.before, &t.after} {
 		if state.started.runtime.Valid {
-			yield(state.started.runtime)
+			list = append(list, state.started.runtime)
 		}
 		// A task's usage is all of one runtime.
-		if len(state.usage) > 0 && state.usage[0].runtime.Valid {
-			yield(state.usage[0].runtime)
+		if len(state.usage) > 0 && state.usage[0].runtime.Valid && state.usage[0].runtime != state.started.runtime {
+			list = append(list, state.usage[0].runtime)
 		}
 	}
+	return list
 }
 
 // errFactChanged says that somebody else has changed a fact in spite of the locks, by hand. The next try sees what it is now.
 var errFactChanged = errors.New("a fact has changed since it was read")
 
-// writeFacts makes the facts of the tasks those of the source, and writes only what differs.
-func (l *ledger) writeFacts(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) error {
-	var (
-		put         queries.PutUsageFactsParams
-		update      queries.UpdateUsageFactsParams
-		gone        queries.DeleteUsageFactsParams
-		putTasks    queries.PutTaskFactsParams
-		deleteTasks []pgtype.UUID
-		nothing     taskState
-	)
-	for _, task := range tasks {
-		before, after := l.before[task], l.after[task]
-		if before == nil {
-			before = &nothing
-		}
-		if after == nil {
-			after = &nothing
-		}
-		for i := range after.usage {
-			f := &after.usage[i]
-			n := before.find(f)
-			if before.isTwice(f) {
-				// Somebody has put a second one there. Both go.
-				gone.TaskIds = append(gone.TaskIds, task)
-				gone.Providers = append(gone.Providers, f.provider)
-				gone.Models = append(gone.Models, f.model)
-				n = -1
-			}
-			switch {
-			case n < 0:
-				put.TaskIds = append(put.TaskIds, task)
-				put.Providers = append(put.Providers, f.provider)
-				put.Models = append(put.Models, f.model)
-				put.WorkspaceIds = append(put.WorkspaceIds, f.workspace)
-				put.RuntimeIds = append(put.RuntimeIds, f.runtime)
-				put.AgentIds = append(put.AgentIds, f.agent)
-				put.ProjectIds = append(put.ProjectIds, f.project)
-				put.InputTokens = append(put.InputTokens, f.input)
-				put.OutputTokens = append(put.OutputTokens, f.output)
-				put.CacheReadTokens = append(put.CacheReadTokens, f.cacheRead)
-				put.CacheWriteTokens = append(put.CacheWriteTokens, f.cacheWrite)
-				put.CreatedAts = append(put.CreatedAts, f.created)
-			case before.usage[n] != *f:
-				update.Places = append(update.Places, before.places[n])
-				update.TaskIds = append(update.TaskIds, task)
-				update.WorkspaceIds = append(update.WorkspaceIds, f.workspace)
-				update.RuntimeIds = append(update.RuntimeIds, f.runtime)
-				update.AgentIds = append(update.AgentIds, f.agent)
-				update.ProjectIds = append(update.ProjectIds, f.project)
-				update.InputTokens = append(update.InputTokens, f.input)
-				update.OutputTokens = append(update.OutputTokens, f.output)
-				update.CacheReadTokens = append(update.CacheReadTokens, f.cacheRead)
-				update.CacheWriteTokens = append(update.CacheWriteTokens, f.cacheWrite)
-				update.CreatedAts = append(update.CreatedAts, f.created)
+// factColumns collects what the statements that write facts of usage take: an array for each column.
+type factColumns struct {
+	tasks, workspaces, runtimes, agents, projects []pgtype.UUID
+	providers, models                             []string
+	input, output, cacheRead, cacheWrite          []int64
+	created                                       []pgtype.Timestamptz
+}
+
+func (c *factColumns) add(task pgtype.UUID, f *usageFact) {
+	c.tasks = append(c.tasks, task)
+	c.workspaces = append(c.workspaces, f.workspace)
+	c.runtimes = append(c.runtimes, f.runtime)
+	c.agents = append(c.agents, f.agent)
+	c.projects = append(c.projects, f.project)
+	c.providers = append(c.providers, f.name.provider)
+	c.models = append(c.models, f.name.model)
+	c.input = append(c.input, f.input)
+	c.output = append(c.output, f.output)
+	c.cacheRead = append(c.cacheRead, f.cacheRead)
+	c.cacheWrite = append(c.cacheWrite, f.cacheWrite)
+	c.created = append(c.created, f.created)
+}
+
+// writeUsageFacts makes the facts of these tasks' usage those of the source, and writes only what differs.
+func writeUsageFacts(ctx context.Context, q *queries.Queries, tasks []*taskChange) error {
+	var put, update, gone factColumns
+	var places []pgtype.TID // of update
+	for _, t := range tasks {
+		for i := range t.after.usage {
+			f := &t.after.usage[i]
+			switch n, twice := t.before.find(f); {
+			case n < 0 || twice:
+				put.add(t.id, f)
+			case t.before.usage[n] != *f:
+				update.add(t.id, f)
+				places = append(places, t.before.places[n])
 			}
 		}
-		for i := range before.usage {
-			if f := &before.usage[i]; after.find(f) < 0 {
-				gone.TaskIds = append(gone.TaskIds, task)
-				gone.Providers = append(gone.Providers, f.provider)
-				gone.Models = append(gone.Models, f.model)
+		for i := range t.before.usage {
+			f := &t.before.usage[i]
+			// Where somebody has put a second one there, both go.
+			if _, twice := t.before.find(f); twice || !t.after.hasName(f) {
+				gone.add(t.id, f)
 			}
-		}
-		switch f := &after.started; {
-		case *f == before.started:
-		case f.started.Valid:
-			putTasks.TaskIds = append(putTasks.TaskIds, task)
-			putTasks.WorkspaceIds = append(putTasks.WorkspaceIds, f.workspace)
-			putTasks.RuntimeIds = append(putTasks.RuntimeIds, f.runtime)
-			putTasks.AgentIds = append(putTasks.AgentIds, f.agent)
-			putTasks.ProjectIds = append(putTasks.ProjectIds, f.project)
-			putTasks.StartedAts = append(putTasks.StartedAts, f.started)
-			putTasks.CompletedAts = append(putTasks.CompletedAts, f.completed)
-			putTasks.Failed = append(putTasks.Failed, f.failed)
-		default:
-			deleteTasks = append(deleteTasks, task)
 		}
 	}
-	if len(gone.TaskIds) > 0 {
-		if err := q.DeleteUsageFacts(ctx, gone); err != nil {
+	if len(gone.tasks) > 0 {
+		err := q.DeleteUsageFacts(ctx, queries.DeleteUsageFactsParams{TaskIds: gone.tasks, Providers: gone.providers, Models: gone.models})
+		if err != nil {
 			return fmt.Errorf("delete usage facts: %w", err)
 		}
 	}
-	if n := len(update.Places); n > 0 {
-		updated, err := q.UpdateUsageFacts(ctx, update)
-		if err == nil && updated != int64(n) {
+	if len(places) > 0 {
+		updated, err := q.UpdateUsageFacts(ctx, queries.UpdateUsageFactsParams{
+			Places: places, TaskIds: update.tasks,
+			WorkspaceIds: update.workspaces, RuntimeIds: update.runtimes, AgentIds: update.agents, ProjectIds: update.projects,
+			InputTokens: update.input, OutputTokens: update.output, CacheReadTokens: update.cacheRead, CacheWriteTokens: update.cacheWrite,
+			CreatedAts: update.created,
+		})
+		if err == nil && updated != int64(len(places)) {
 			err = errFactChanged
 		}
 		if err != nil {
 			return fmt.Errorf("update usage facts: %w", err)
 		}
 	}
-	if len(put.TaskIds) > 0 {
-		if err := q.PutUsageFacts(ctx, put); err != nil {
+	if len(put.tasks) > 0 {
+		err := q.PutUsageFacts(ctx, queries.PutUsageFactsParams{
+			TaskIds: put.tasks, Providers: put.providers, Models: put.models,
+			WorkspaceIds: put.workspaces, RuntimeIds: put.runtimes, AgentIds: put.agents, ProjectIds: put.projects,
+			InputTokens: put.input, OutputTokens: put.output, CacheReadTokens: put.cacheRead, CacheWriteTokens: put.cacheWrite,
+			CreatedAts: put.created,
+		})
+		if err != nil {
 			return fmt.Errorf("put usage facts: %w", err)
 		}
 	}
-	if len(deleteTasks) > 0 {
-		if err := q.DeleteTaskFacts(ctx, deleteTasks); err != nil {
+	return nil
+}
+
+// writeTaskFacts is the same for the facts of the tasks themselves.
+func writeTaskFacts(ctx context.Context, q *queries.Queries, tasks []*taskChange) error {
+	var put queries.PutTaskFactsParams
+	var gone []pgtype.UUID
+	for _, t := range tasks {
+		switch f := &t.after.started; {
+		case *f == t.before.started:
+		case f.started.Valid:
+			put.TaskIds = append(put.TaskIds, t.id)
+			put.WorkspaceIds = append(put.WorkspaceIds, f.workspace)
+			put.RuntimeIds = append(put.RuntimeIds, f.runtime)
+			put.AgentIds = append(put.AgentIds, f.agent)
+			put.ProjectIds = append(put.ProjectIds, f.project)
+			put.StartedAts = append(put.StartedAts, f.started)
+			put.CompletedAts = append(put.CompletedAts, f.completed)
+			put.Failed = append(put.Failed, f.failed)
+		default:
+			gone = append(gone, t.id)
+		}
+	}
+	if len(gone) > 0 {
+		if err := q.DeleteTaskFacts(ctx, gone); err != nil {
 			return fmt.Errorf("delete task facts: %w", err)
 		}
 	}
-	if len(putTasks.TaskIds) > 0 {
-		if err := q.PutTaskFacts(ctx, putTasks); err != nil {
+	if len(put.TaskIds) > 0 {
+		if err := q.PutTaskFacts(ctx, put); err != nil {
 			return fmt.Errorf("put task facts: %w", err)
 		}
 	}
@@ -344,27 +377,22 @@ func (s *taskState) has(f *usageFact) bool {
 	return slices.Contains(s.usage, *f)
 }
 
-// find returns where the state holds the fact of this provider and model, or -1.
-func (s *taskState) find(f *usageFact) int {
-	return slices.IndexFunc(s.usage, func(g usageFact) bool { return g.provider == f.provider && g.model == f.model })
-}
-
-// isTwice tells whether the state holds more than one fact of this provider and model.
-func (s *taskState) isTwice(f *usageFact) bool {
-	n := 0
+// find returns where the state holds the fact of this name, or -1, and whether it holds more than one.
+func (s *taskState) find(f *usageFact) (n int, twice bool) {
+	n = -1
 	for i := range s.usage {
-		if g := &s.usage[i]; g.provider == f.provider && g.model == f.model {
-			n++
+		if s.usage[i].name != f.name {
+			continue
 		}
+		if n >= 0 {
+			return n, true
+		}
+		n = i
 	}
-	return n > 1
+	return n, false
 }
 
-func stateOf(states map[pgtype.UUID]*taskState, task pgtype.UUID) *taskState {
-	s := states[task]
-	if s == nil {
-		s = new(taskState)
-		states[task] = s
-	}
-	return s
+func (s *taskState) hasName(f *usageFact) bool {
+	n, _ := s.find(f)
+	return n >= 0
 }

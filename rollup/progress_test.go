@@ -110,7 +110,7 @@ func TestPassesOfOneShardOverlap(t *testing.T) {
 	put := func(n int) {
 		h.exec(`INSERT INTO daybook.task_usage_daily_dirty (shard, task_id) SELECT $1, $2 FROM generate_series(1, $3::integer)`, shard, other, n)
 	}
-	put(2500) // More than one transaction takes.
+	put(4500) // More than one transaction takes.
 	var long pgx.Tx
 	asked := 0
 	between := func() bool {
