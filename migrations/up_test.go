@@ -3,7 +3,9 @@ package migrations_test
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -67,6 +69,9 @@ func TestDownLeavesTheHostAsItWas(t *testing.T) {
 		exec(t, pool, `UPDATE public.issue SET project_id = @red WHERE id = @bug`, w)
 		exec(t, pool, `UPDATE public.agent_runtime SET timezone = 'Asia/Tokyo'`)
 		exec(t, pool, `UPDATE public.agent_runtime SET timezone = 'UTC'`)
+		// Two jobs that were the same to be done, one after the other.
+		exec(t, pool, `INSERT INTO daybook.river_job (state, max_attempts, args, kind, unique_key, finalized_at)
+			SELECT 'completed', 1, '{}', 'daybook_drain', 'same', now() FROM generate_series(1, 2)`)
 		down(t, pool)
 		requireSameHost(t, pool, before)
 		if err := migrations.CheckCurrent(t.Context(), pool); !errors.Is(err, migrations.ErrOutdated) {
@@ -86,6 +91,29 @@ func TestDownWithoutUpIsNoOp(t *testing.T) {
 	down(t, pool)
 	down(t, pool)
 	requireSameHost(t, pool, before)
+}
+
+// Buckets that were there before a rollup was.
+func TestARollupIsMadeOfBucketsThatAreThere(t *testing.T) {
+	t.Parallel()
+	pool := testdb.NewHost(t)
+	up(t, pool)
+	populate(t, pool)
+	settle(t, pool)
+	migration, err := os.ReadFile("0015_create_workspace_usage_by_agent.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	above, below, found := strings.Cut(string(migration), "-- +goose Down")
+	if !found {
+		t.Fatal("the migration has no way down")
+	}
+	exec(t, pool, below)
+	exec(t, pool, above)
+	testdb.RequireExact(t, pool)
+	exec(t, pool, `DELETE FROM public.task_usage`)
+	settle(t, pool)
+	testdb.RequireExact(t, pool)
 }
 
 func TestUpAtTheSameTime(t *testing.T) {

@@ -20,8 +20,8 @@ WITH change AS (
         cache_read_tokens = b.cache_read_tokens + d.cache_read_tokens,
         cache_write_tokens = b.cache_write_tokens + d.cache_write_tokens,
         event_count = b.event_count + d.event_count,
-        generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
-        writes = (b.writes + 1) % daybook.writes_of_generation()
+        generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+        writes = (b.writes + 1) % daybook.writes_per_generation()
     FROM (
         SELECT c.*, (SELECT x.generation FROM daybook.task_usage_daily x
             WHERE x.runtime_id = c.runtime_id AND x.bucket_date = c.bucket_date AND x.provider = c.provider AND x.model = c.model
@@ -53,8 +53,8 @@ WITH change AS (
         cache_write_tokens = b.cache_write_tokens + d.cache_write_tokens,
         event_count = b.event_count + d.event_count,
         task_count = b.task_count + d.task_count,
-        generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
-        writes = (b.writes + 1) % daybook.writes_of_generation()
+        generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+        writes = (b.writes + 1) % daybook.writes_per_generation()
     FROM (
         SELECT c.*, (SELECT x.ctid FROM daybook.task_usage_daily_by_agent x
             WHERE x.runtime_id = c.runtime_id AND x.bucket_date = c.bucket_date AND x.agent_id = c.agent_id AND x.provider = c.provider AND x.model = c.model
@@ -85,8 +85,8 @@ WITH change AS (
         cache_write_tokens = b.cache_write_tokens + d.cache_write_tokens,
         event_count = b.event_count + d.event_count,
         task_count = b.task_count + d.task_count,
-        generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
-        writes = (b.writes + 1) % daybook.writes_of_generation()
+        generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+        writes = (b.writes + 1) % daybook.writes_per_generation()
     FROM (
         SELECT c.*, (SELECT x.ctid FROM daybook.task_usage_daily_by_hour x
             WHERE x.runtime_id = c.runtime_id AND x.bucket_date = c.bucket_date AND x.hour = c.hour AND x.provider = c.provider AND x.model = c.model
@@ -108,8 +108,8 @@ WITH change AS (
 ), written AS (
     UPDATE daybook.task_activity_by_hour b SET
         task_count = b.task_count + d.task_count,
-        generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
-        writes = (b.writes + 1) % daybook.writes_of_generation()
+        generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+        writes = (b.writes + 1) % daybook.writes_per_generation()
     FROM (
         SELECT c.*, (SELECT x.ctid FROM daybook.task_activity_by_hour x
             WHERE x.runtime_id = c.runtime_id AND x.hour = c.hour
@@ -142,8 +142,8 @@ WITH change AS (
         event_count = b.event_count + d.event_count,
         day_task_count = b.day_task_count + d.day_task_count,
         window_task_count = b.window_task_count + d.window_task_count,
-        generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
-        writes = (b.writes + 1) % daybook.writes_of_generation()
+        generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+        writes = (b.writes + 1) % daybook.writes_per_generation()
     FROM (
         SELECT c.*, (SELECT x.ctid FROM daybook.workspace_usage_daily x
             WHERE x.workspace_id = c.workspace_id AND x.bucket_date = c.bucket_date AND x.project_id = c.project_id AND x.agent_id = c.agent_id AND x.provider = c.provider AND x.model = c.model
@@ -163,8 +163,8 @@ WITH change AS (
         event_count = b.event_count + d.event_count,
         day_task_count = b.day_task_count + d.day_task_count,
         window_task_count = b.window_task_count + d.window_task_count,
-        generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
-        writes = (b.writes + 1) % daybook.writes_of_generation()
+        generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+        writes = (b.writes + 1) % daybook.writes_per_generation()
     FROM (
         SELECT c.*, (SELECT x.ctid FROM daybook.workspace_usage_daily x
             WHERE x.workspace_id = c.workspace_id AND x.bucket_date = c.bucket_date AND x.project_id IS NULL AND x.agent_id = c.agent_id AND x.provider = c.provider AND x.model = c.model
@@ -182,6 +182,40 @@ SELECT s.n::integer AS n FROM generate_subscripts(@workspace_ids::uuid[], 1) AS 
 UNION ALL
 SELECT -w.n FROM written w WHERE w.is_low;
 
+-- name: UpdateWorkspaceUsageByAgent :many
+WITH change AS (
+    SELECT unnest(@workspace_ids::uuid[]) AS workspace_id, unnest(@bucket_dates::date[]) AS bucket_date,
+        unnest(@agent_ids::uuid[]) AS agent_id, unnest(@providers::text[]) AS provider, unnest(@models::text[]) AS model,
+        unnest(@input_tokens::bigint[]) AS input_tokens, unnest(@output_tokens::bigint[]) AS output_tokens,
+        unnest(@cache_read_tokens::bigint[]) AS cache_read_tokens, unnest(@cache_write_tokens::bigint[]) AS cache_write_tokens,
+        unnest(@event_counts::bigint[]) AS event_count, unnest(@day_task_counts::bigint[]) AS day_task_count,
+        unnest(@window_task_counts::bigint[]) AS window_task_count,
+        generate_subscripts(@workspace_ids::uuid[], 1) AS n
+), written AS (
+    UPDATE daybook.workspace_usage_daily_by_agent b SET
+        input_tokens = b.input_tokens + d.input_tokens,
+        output_tokens = b.output_tokens + d.output_tokens,
+        cache_read_tokens = b.cache_read_tokens + d.cache_read_tokens,
+        cache_write_tokens = b.cache_write_tokens + d.cache_write_tokens,
+        event_count = b.event_count + d.event_count,
+        day_task_count = b.day_task_count + d.day_task_count,
+        window_task_count = b.window_task_count + d.window_task_count,
+        generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+        writes = (b.writes + 1) % daybook.writes_per_generation()
+    FROM (
+        SELECT c.*, (SELECT x.ctid FROM daybook.workspace_usage_daily_by_agent x
+            WHERE x.workspace_id = c.workspace_id AND x.bucket_date = c.bucket_date AND x.agent_id = c.agent_id AND x.provider = c.provider AND x.model = c.model
+            ORDER BY x.generation DESC LIMIT 1) AS place
+        FROM change c
+        ORDER BY c.workspace_id, c.bucket_date, c.agent_id, c.provider, c.model
+    ) d
+    WHERE b.ctid = d.place
+    RETURNING d.n, (b.event_count <= 0 OR b.input_tokens < 0 OR b.output_tokens < 0 OR b.cache_read_tokens < 0 OR b.cache_write_tokens < 0 OR b.day_task_count < 0 OR b.window_task_count < 0) AS is_low
+)
+SELECT s.n::integer AS n FROM generate_subscripts(@workspace_ids::uuid[], 1) AS s (n) WHERE s.n NOT IN (SELECT w.n FROM written w)
+UNION ALL
+SELECT -w.n FROM written w WHERE w.is_low;
+
 -- name: UpdateWorkspaceRunTime :many
 WITH change AS (
     SELECT unnest(@workspace_ids::uuid[]) AS workspace_id, unnest(@bucket_dates::date[]) AS bucket_date,
@@ -193,8 +227,8 @@ WITH change AS (
         total_microseconds = b.total_microseconds + d.total_microseconds,
         task_count = b.task_count + d.task_count,
         failed_count = b.failed_count + d.failed_count,
-        generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
-        writes = (b.writes + 1) % daybook.writes_of_generation()
+        generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+        writes = (b.writes + 1) % daybook.writes_per_generation()
     FROM (
         SELECT c.*, (SELECT x.ctid FROM daybook.workspace_run_time_daily x
             WHERE x.workspace_id = c.workspace_id AND x.bucket_date = c.bucket_date AND x.project_id = c.project_id AND x.agent_id = c.agent_id
@@ -210,8 +244,8 @@ WITH change AS (
         total_microseconds = b.total_microseconds + d.total_microseconds,
         task_count = b.task_count + d.task_count,
         failed_count = b.failed_count + d.failed_count,
-        generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
-        writes = (b.writes + 1) % daybook.writes_of_generation()
+        generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+        writes = (b.writes + 1) % daybook.writes_per_generation()
     FROM (
         SELECT c.*, (SELECT x.ctid FROM daybook.workspace_run_time_daily x
             WHERE x.workspace_id = c.workspace_id AND x.bucket_date = c.bucket_date AND x.project_id IS NULL AND x.agent_id = c.agent_id
@@ -251,8 +285,8 @@ ON CONFLICT (runtime_id, bucket_date, provider, model, generation) DO UPDATE SET
     cache_read_tokens = b.cache_read_tokens + excluded.cache_read_tokens,
     cache_write_tokens = b.cache_write_tokens + excluded.cache_write_tokens,
     event_count = b.event_count + excluded.event_count,
-    generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
-    writes = (b.writes + 1) % daybook.writes_of_generation();
+    generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+    writes = (b.writes + 1) % daybook.writes_per_generation();
 
 -- name: AddToUsageByAgent :exec
 INSERT INTO daybook.task_usage_daily_by_agent AS b
@@ -276,8 +310,8 @@ ON CONFLICT (runtime_id, bucket_date, agent_id, provider, model, generation) DO 
     cache_write_tokens = b.cache_write_tokens + excluded.cache_write_tokens,
     event_count = b.event_count + excluded.event_count,
     task_count = b.task_count + excluded.task_count,
-    generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
-    writes = (b.writes + 1) % daybook.writes_of_generation();
+    generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+    writes = (b.writes + 1) % daybook.writes_per_generation();
 
 -- name: AddToUsageByHour :exec
 INSERT INTO daybook.task_usage_daily_by_hour AS b
@@ -301,8 +335,8 @@ ON CONFLICT (runtime_id, bucket_date, hour, provider, model, generation) DO UPDA
     cache_write_tokens = b.cache_write_tokens + excluded.cache_write_tokens,
     event_count = b.event_count + excluded.event_count,
     task_count = b.task_count + excluded.task_count,
-    generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
-    writes = (b.writes + 1) % daybook.writes_of_generation();
+    generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+    writes = (b.writes + 1) % daybook.writes_per_generation();
 
 -- name: AddToActivityByHour :exec
 INSERT INTO daybook.task_activity_by_hour AS b
@@ -317,8 +351,8 @@ FROM (
 ORDER BY 1, 2
 ON CONFLICT (runtime_id, hour, generation) DO UPDATE SET
     task_count = b.task_count + excluded.task_count,
-    generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
-    writes = (b.writes + 1) % daybook.writes_of_generation();
+    generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+    writes = (b.writes + 1) % daybook.writes_per_generation();
 
 -- name: AddToWorkspaceUsage :exec
 INSERT INTO daybook.workspace_usage_daily AS b
@@ -347,8 +381,34 @@ ON CONFLICT (workspace_id, bucket_date, project_id, agent_id, provider, model, g
     event_count = b.event_count + excluded.event_count,
     day_task_count = b.day_task_count + excluded.day_task_count,
     window_task_count = b.window_task_count + excluded.window_task_count,
-    generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
-    writes = (b.writes + 1) % daybook.writes_of_generation();
+    generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+    writes = (b.writes + 1) % daybook.writes_per_generation();
+
+-- name: AddToWorkspaceUsageByAgent :exec
+INSERT INTO daybook.workspace_usage_daily_by_agent AS b
+SELECT d.*, coalesce((
+    SELECT x.generation FROM daybook.workspace_usage_daily_by_agent x
+    WHERE x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id AND x.provider = d.provider AND x.model = d.model
+    ORDER BY x.generation DESC LIMIT 1), 0)
+FROM (
+    SELECT unnest(@workspace_ids::uuid[]) AS workspace_id, unnest(@bucket_dates::date[]) AS bucket_date,
+        unnest(@agent_ids::uuid[]) AS agent_id, unnest(@providers::text[]) AS provider, unnest(@models::text[]) AS model,
+        unnest(@input_tokens::bigint[]) AS input_tokens, unnest(@output_tokens::bigint[]) AS output_tokens,
+        unnest(@cache_read_tokens::bigint[]) AS cache_read_tokens,
+        unnest(@cache_write_tokens::bigint[]) AS cache_write_tokens, unnest(@event_counts::bigint[]) AS event_count,
+        unnest(@day_task_counts::bigint[]) AS day_task_count, unnest(@window_task_counts::bigint[]) AS window_task_count
+) d
+ORDER BY 1, 2, 3, 4, 5
+ON CONFLICT (workspace_id, bucket_date, agent_id, provider, model, generation) DO UPDATE SET
+    input_tokens = b.input_tokens + excluded.input_tokens,
+    output_tokens = b.output_tokens + excluded.output_tokens,
+    cache_read_tokens = b.cache_read_tokens + excluded.cache_read_tokens,
+    cache_write_tokens = b.cache_write_tokens + excluded.cache_write_tokens,
+    event_count = b.event_count + excluded.event_count,
+    day_task_count = b.day_task_count + excluded.day_task_count,
+    window_task_count = b.window_task_count + excluded.window_task_count,
+    generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+    writes = (b.writes + 1) % daybook.writes_per_generation();
 
 -- name: AddToWorkspaceRunTime :exec
 INSERT INTO daybook.workspace_run_time_daily AS b
@@ -370,8 +430,8 @@ ON CONFLICT (workspace_id, bucket_date, project_id, agent_id, generation) DO UPD
     total_microseconds = b.total_microseconds + excluded.total_microseconds,
     task_count = b.task_count + excluded.task_count,
     failed_count = b.failed_count + excluded.failed_count,
-    generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
-    writes = (b.writes + 1) % daybook.writes_of_generation();
+    generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+    writes = (b.writes + 1) % daybook.writes_per_generation();
 
 -- Buckets from which something was taken back may have no facts left. The rows are locked by the statements above, so this waits for nobody.
 -- Returned is whose buckets are below zero, or hold something of no fact, which can only be after somebody changed the ledger by hand.
@@ -436,6 +496,20 @@ WITH lost AS (
 )
 SELECT DISTINCT b.workspace_id
 FROM daybook.workspace_usage_daily b
+JOIN lost ON b.workspace_id = lost.workspace_id AND b.bucket_date = lost.bucket_date
+WHERE b.event_count < 0 OR b.day_task_count < 0 OR b.window_task_count < 0
+   OR (b.event_count = 0 AND (b.input_tokens <> 0 OR b.output_tokens <> 0 OR b.cache_read_tokens <> 0 OR b.cache_write_tokens <> 0))
+   OR (@no_negatives::boolean AND (b.input_tokens < 0 OR b.output_tokens < 0 OR b.cache_read_tokens < 0 OR b.cache_write_tokens < 0));
+
+-- name: DeleteEmptyWorkspaceUsageByAgent :many
+WITH lost AS (
+    SELECT DISTINCT unnest(@workspace_ids::uuid[]) AS workspace_id, unnest(@bucket_dates::date[]) AS bucket_date
+), deleted AS (
+    DELETE FROM daybook.workspace_usage_daily_by_agent b USING lost
+    WHERE b.workspace_id = lost.workspace_id AND b.bucket_date = lost.bucket_date AND b.event_count <= 0
+)
+SELECT DISTINCT b.workspace_id
+FROM daybook.workspace_usage_daily_by_agent b
 JOIN lost ON b.workspace_id = lost.workspace_id AND b.bucket_date = lost.bucket_date
 WHERE b.event_count < 0 OR b.day_task_count < 0 OR b.window_task_count < 0
    OR (b.event_count = 0 AND (b.input_tokens <> 0 OR b.output_tokens <> 0 OR b.cache_read_tokens <> 0 OR b.cache_write_tokens <> 0))

@@ -24,8 +24,8 @@ FROM (
 ORDER BY 1, 2
 ON CONFLICT (runtime_id, hour, generation) DO UPDATE SET
     task_count = b.task_count + excluded.task_count,
-    generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
-    writes = (b.writes + 1) % daybook.writes_of_generation()
+    generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+    writes = (b.writes + 1) % daybook.writes_per_generation()
 `
 
 type AddToActivityByHourParams struct {
@@ -61,8 +61,8 @@ ON CONFLICT (runtime_id, bucket_date, agent_id, provider, model, generation) DO 
     cache_write_tokens = b.cache_write_tokens + excluded.cache_write_tokens,
     event_count = b.event_count + excluded.event_count,
     task_count = b.task_count + excluded.task_count,
-    generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
-    writes = (b.writes + 1) % daybook.writes_of_generation()
+    generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+    writes = (b.writes + 1) % daybook.writes_per_generation()
 `
 
 type AddToUsageByAgentParams struct {
@@ -118,8 +118,8 @@ ON CONFLICT (runtime_id, bucket_date, hour, provider, model, generation) DO UPDA
     cache_write_tokens = b.cache_write_tokens + excluded.cache_write_tokens,
     event_count = b.event_count + excluded.event_count,
     task_count = b.task_count + excluded.task_count,
-    generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
-    writes = (b.writes + 1) % daybook.writes_of_generation()
+    generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+    writes = (b.writes + 1) % daybook.writes_per_generation()
 `
 
 type AddToUsageByHourParams struct {
@@ -174,8 +174,8 @@ ON CONFLICT (runtime_id, bucket_date, provider, model, generation) DO UPDATE SET
     cache_read_tokens = b.cache_read_tokens + excluded.cache_read_tokens,
     cache_write_tokens = b.cache_write_tokens + excluded.cache_write_tokens,
     event_count = b.event_count + excluded.event_count,
-    generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
-    writes = (b.writes + 1) % daybook.writes_of_generation()
+    generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+    writes = (b.writes + 1) % daybook.writes_per_generation()
 `
 
 type AddToUsageDailyParams struct {
@@ -226,8 +226,8 @@ ON CONFLICT (workspace_id, bucket_date, project_id, agent_id, generation) DO UPD
     total_microseconds = b.total_microseconds + excluded.total_microseconds,
     task_count = b.task_count + excluded.task_count,
     failed_count = b.failed_count + excluded.failed_count,
-    generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
-    writes = (b.writes + 1) % daybook.writes_of_generation()
+    generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+    writes = (b.writes + 1) % daybook.writes_per_generation()
 `
 
 type AddToWorkspaceRunTimeParams struct {
@@ -280,8 +280,8 @@ ON CONFLICT (workspace_id, bucket_date, project_id, agent_id, provider, model, g
     event_count = b.event_count + excluded.event_count,
     day_task_count = b.day_task_count + excluded.day_task_count,
     window_task_count = b.window_task_count + excluded.window_task_count,
-    generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
-    writes = (b.writes + 1) % daybook.writes_of_generation()
+    generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+    writes = (b.writes + 1) % daybook.writes_per_generation()
 `
 
 type AddToWorkspaceUsageParams struct {
@@ -305,6 +305,66 @@ func (q *Queries) AddToWorkspaceUsage(ctx context.Context, arg AddToWorkspaceUsa
 		arg.WorkspaceIds,
 		arg.BucketDates,
 		arg.ProjectIds,
+		arg.AgentIds,
+		arg.Providers,
+		arg.Models,
+		arg.InputTokens,
+		arg.OutputTokens,
+		arg.CacheReadTokens,
+		arg.CacheWriteTokens,
+		arg.EventCounts,
+		arg.DayTaskCounts,
+		arg.WindowTaskCounts,
+	)
+	return err
+}
+
+const addToWorkspaceUsageByAgent = `-- name: AddToWorkspaceUsageByAgent :exec
+INSERT INTO daybook.workspace_usage_daily_by_agent AS b
+SELECT d.workspace_id, d.bucket_date, d.agent_id, d.provider, d.model, d.input_tokens, d.output_tokens, d.cache_read_tokens, d.cache_write_tokens, d.event_count, d.day_task_count, d.window_task_count, coalesce((
+    SELECT x.generation FROM daybook.workspace_usage_daily_by_agent x
+    WHERE x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id AND x.provider = d.provider AND x.model = d.model
+    ORDER BY x.generation DESC LIMIT 1), 0)
+FROM (
+    SELECT unnest($1::uuid[]) AS workspace_id, unnest($2::date[]) AS bucket_date,
+        unnest($3::uuid[]) AS agent_id, unnest($4::text[]) AS provider, unnest($5::text[]) AS model,
+        unnest($6::bigint[]) AS input_tokens, unnest($7::bigint[]) AS output_tokens,
+        unnest($8::bigint[]) AS cache_read_tokens,
+        unnest($9::bigint[]) AS cache_write_tokens, unnest($10::bigint[]) AS event_count,
+        unnest($11::bigint[]) AS day_task_count, unnest($12::bigint[]) AS window_task_count
+) d
+ORDER BY 1, 2, 3, 4, 5
+ON CONFLICT (workspace_id, bucket_date, agent_id, provider, model, generation) DO UPDATE SET
+    input_tokens = b.input_tokens + excluded.input_tokens,
+    output_tokens = b.output_tokens + excluded.output_tokens,
+    cache_read_tokens = b.cache_read_tokens + excluded.cache_read_tokens,
+    cache_write_tokens = b.cache_write_tokens + excluded.cache_write_tokens,
+    event_count = b.event_count + excluded.event_count,
+    day_task_count = b.day_task_count + excluded.day_task_count,
+    window_task_count = b.window_task_count + excluded.window_task_count,
+    generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+    writes = (b.writes + 1) % daybook.writes_per_generation()
+`
+
+type AddToWorkspaceUsageByAgentParams struct {
+	WorkspaceIds     []pgtype.UUID
+	BucketDates      []pgtype.Date
+	AgentIds         []pgtype.UUID
+	Providers        []string
+	Models           []string
+	InputTokens      []int64
+	OutputTokens     []int64
+	CacheReadTokens  []int64
+	CacheWriteTokens []int64
+	EventCounts      []int64
+	DayTaskCounts    []int64
+	WindowTaskCounts []int64
+}
+
+func (q *Queries) AddToWorkspaceUsageByAgent(ctx context.Context, arg AddToWorkspaceUsageByAgentParams) error {
+	_, err := q.db.Exec(ctx, addToWorkspaceUsageByAgent,
+		arg.WorkspaceIds,
+		arg.BucketDates,
 		arg.AgentIds,
 		arg.Providers,
 		arg.Models,
@@ -557,6 +617,47 @@ func (q *Queries) DeleteEmptyWorkspaceUsage(ctx context.Context, arg DeleteEmpty
 	return items, nil
 }
 
+const deleteEmptyWorkspaceUsageByAgent = `-- name: DeleteEmptyWorkspaceUsageByAgent :many
+WITH lost AS (
+    SELECT DISTINCT unnest($2::uuid[]) AS workspace_id, unnest($3::date[]) AS bucket_date
+), deleted AS (
+    DELETE FROM daybook.workspace_usage_daily_by_agent b USING lost
+    WHERE b.workspace_id = lost.workspace_id AND b.bucket_date = lost.bucket_date AND b.event_count <= 0
+)
+SELECT DISTINCT b.workspace_id
+FROM daybook.workspace_usage_daily_by_agent b
+JOIN lost ON b.workspace_id = lost.workspace_id AND b.bucket_date = lost.bucket_date
+WHERE b.event_count < 0 OR b.day_task_count < 0 OR b.window_task_count < 0
+   OR (b.event_count = 0 AND (b.input_tokens <> 0 OR b.output_tokens <> 0 OR b.cache_read_tokens <> 0 OR b.cache_write_tokens <> 0))
+   OR ($1::boolean AND (b.input_tokens < 0 OR b.output_tokens < 0 OR b.cache_read_tokens < 0 OR b.cache_write_tokens < 0))
+`
+
+type DeleteEmptyWorkspaceUsageByAgentParams struct {
+	NoNegatives  bool
+	WorkspaceIds []pgtype.UUID
+	BucketDates  []pgtype.Date
+}
+
+func (q *Queries) DeleteEmptyWorkspaceUsageByAgent(ctx context.Context, arg DeleteEmptyWorkspaceUsageByAgentParams) ([]pgtype.UUID, error) {
+	rows, err := q.db.Query(ctx, deleteEmptyWorkspaceUsageByAgent, arg.NoNegatives, arg.WorkspaceIds, arg.BucketDates)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []pgtype.UUID
+	for rows.Next() {
+		var workspace_id pgtype.UUID
+		if err := rows.Scan(&workspace_id); err != nil {
+			return nil, err
+		}
+		items = append(items, workspace_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const updateActivityByHour = `-- name: UpdateActivityByHour :many
 WITH change AS (
     SELECT unnest($1::uuid[]) AS runtime_id, unnest($2::smallint[]) AS hour,
@@ -564,8 +665,8 @@ WITH change AS (
 ), written AS (
     UPDATE daybook.task_activity_by_hour b SET
         task_count = b.task_count + d.task_count,
-        generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
-        writes = (b.writes + 1) % daybook.writes_of_generation()
+        generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+        writes = (b.writes + 1) % daybook.writes_per_generation()
     FROM (
         SELECT c.runtime_id, c.hour, c.task_count, c.n, (SELECT x.ctid FROM daybook.task_activity_by_hour x
             WHERE x.runtime_id = c.runtime_id AND x.hour = c.hour
@@ -623,8 +724,8 @@ WITH change AS (
         cache_write_tokens = b.cache_write_tokens + d.cache_write_tokens,
         event_count = b.event_count + d.event_count,
         task_count = b.task_count + d.task_count,
-        generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
-        writes = (b.writes + 1) % daybook.writes_of_generation()
+        generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+        writes = (b.writes + 1) % daybook.writes_per_generation()
     FROM (
         SELECT c.runtime_id, c.bucket_date, c.agent_id, c.provider, c.model, c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.event_count, c.task_count, c.n, (SELECT x.ctid FROM daybook.task_usage_daily_by_agent x
             WHERE x.runtime_id = c.runtime_id AND x.bucket_date = c.bucket_date AND x.agent_id = c.agent_id AND x.provider = c.provider AND x.model = c.model
@@ -702,8 +803,8 @@ WITH change AS (
         cache_write_tokens = b.cache_write_tokens + d.cache_write_tokens,
         event_count = b.event_count + d.event_count,
         task_count = b.task_count + d.task_count,
-        generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
-        writes = (b.writes + 1) % daybook.writes_of_generation()
+        generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+        writes = (b.writes + 1) % daybook.writes_per_generation()
     FROM (
         SELECT c.runtime_id, c.bucket_date, c.hour, c.provider, c.model, c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.event_count, c.task_count, c.n, (SELECT x.ctid FROM daybook.task_usage_daily_by_hour x
             WHERE x.runtime_id = c.runtime_id AND x.bucket_date = c.bucket_date AND x.hour = c.hour AND x.provider = c.provider AND x.model = c.model
@@ -781,8 +882,8 @@ WITH change AS (
         cache_read_tokens = b.cache_read_tokens + d.cache_read_tokens,
         cache_write_tokens = b.cache_write_tokens + d.cache_write_tokens,
         event_count = b.event_count + d.event_count,
-        generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
-        writes = (b.writes + 1) % daybook.writes_of_generation()
+        generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+        writes = (b.writes + 1) % daybook.writes_per_generation()
     FROM (
         SELECT c.runtime_id, c.bucket_date, c.provider, c.model, c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.event_count, c.n, (SELECT x.generation FROM daybook.task_usage_daily x
             WHERE x.runtime_id = c.runtime_id AND x.bucket_date = c.bucket_date AND x.provider = c.provider AND x.model = c.model
@@ -858,8 +959,8 @@ WITH change AS (
         total_microseconds = b.total_microseconds + d.total_microseconds,
         task_count = b.task_count + d.task_count,
         failed_count = b.failed_count + d.failed_count,
-        generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
-        writes = (b.writes + 1) % daybook.writes_of_generation()
+        generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+        writes = (b.writes + 1) % daybook.writes_per_generation()
     FROM (
         SELECT c.workspace_id, c.bucket_date, c.project_id, c.agent_id, c.total_microseconds, c.task_count, c.failed_count, c.n, (SELECT x.ctid FROM daybook.workspace_run_time_daily x
             WHERE x.workspace_id = c.workspace_id AND x.bucket_date = c.bucket_date AND x.project_id = c.project_id AND x.agent_id = c.agent_id
@@ -875,8 +976,8 @@ WITH change AS (
         total_microseconds = b.total_microseconds + d.total_microseconds,
         task_count = b.task_count + d.task_count,
         failed_count = b.failed_count + d.failed_count,
-        generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
-        writes = (b.writes + 1) % daybook.writes_of_generation()
+        generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+        writes = (b.writes + 1) % daybook.writes_per_generation()
     FROM (
         SELECT c.workspace_id, c.bucket_date, c.project_id, c.agent_id, c.total_microseconds, c.task_count, c.failed_count, c.n, (SELECT x.ctid FROM daybook.workspace_run_time_daily x
             WHERE x.workspace_id = c.workspace_id AND x.bucket_date = c.bucket_date AND x.project_id IS NULL AND x.agent_id = c.agent_id
@@ -951,8 +1052,8 @@ WITH change AS (
         event_count = b.event_count + d.event_count,
         day_task_count = b.day_task_count + d.day_task_count,
         window_task_count = b.window_task_count + d.window_task_count,
-        generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
-        writes = (b.writes + 1) % daybook.writes_of_generation()
+        generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+        writes = (b.writes + 1) % daybook.writes_per_generation()
     FROM (
         SELECT c.workspace_id, c.bucket_date, c.project_id, c.agent_id, c.provider, c.model, c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.event_count, c.day_task_count, c.window_task_count, c.n, (SELECT x.ctid FROM daybook.workspace_usage_daily x
             WHERE x.workspace_id = c.workspace_id AND x.bucket_date = c.bucket_date AND x.project_id = c.project_id AND x.agent_id = c.agent_id AND x.provider = c.provider AND x.model = c.model
@@ -972,8 +1073,8 @@ WITH change AS (
         event_count = b.event_count + d.event_count,
         day_task_count = b.day_task_count + d.day_task_count,
         window_task_count = b.window_task_count + d.window_task_count,
-        generation = b.generation + (b.writes + 1) / daybook.writes_of_generation(),
-        writes = (b.writes + 1) % daybook.writes_of_generation()
+        generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+        writes = (b.writes + 1) % daybook.writes_per_generation()
     FROM (
         SELECT c.workspace_id, c.bucket_date, c.project_id, c.agent_id, c.provider, c.model, c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.event_count, c.day_task_count, c.window_task_count, c.n, (SELECT x.ctid FROM daybook.workspace_usage_daily x
             WHERE x.workspace_id = c.workspace_id AND x.bucket_date = c.bucket_date AND x.project_id IS NULL AND x.agent_id = c.agent_id AND x.provider = c.provider AND x.model = c.model
@@ -1013,6 +1114,89 @@ func (q *Queries) UpdateWorkspaceUsage(ctx context.Context, arg UpdateWorkspaceU
 		arg.WorkspaceIds,
 		arg.BucketDates,
 		arg.ProjectIds,
+		arg.AgentIds,
+		arg.Providers,
+		arg.Models,
+		arg.InputTokens,
+		arg.OutputTokens,
+		arg.CacheReadTokens,
+		arg.CacheWriteTokens,
+		arg.EventCounts,
+		arg.DayTaskCounts,
+		arg.WindowTaskCounts,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []int32
+	for rows.Next() {
+		var n int32
+		if err := rows.Scan(&n); err != nil {
+			return nil, err
+		}
+		items = append(items, n)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const updateWorkspaceUsageByAgent = `-- name: UpdateWorkspaceUsageByAgent :many
+WITH change AS (
+    SELECT unnest($1::uuid[]) AS workspace_id, unnest($2::date[]) AS bucket_date,
+        unnest($3::uuid[]) AS agent_id, unnest($4::text[]) AS provider, unnest($5::text[]) AS model,
+        unnest($6::bigint[]) AS input_tokens, unnest($7::bigint[]) AS output_tokens,
+        unnest($8::bigint[]) AS cache_read_tokens, unnest($9::bigint[]) AS cache_write_tokens,
+        unnest($10::bigint[]) AS event_count, unnest($11::bigint[]) AS day_task_count,
+        unnest($12::bigint[]) AS window_task_count,
+        generate_subscripts($1::uuid[], 1) AS n
+), written AS (
+    UPDATE daybook.workspace_usage_daily_by_agent b SET
+        input_tokens = b.input_tokens + d.input_tokens,
+        output_tokens = b.output_tokens + d.output_tokens,
+        cache_read_tokens = b.cache_read_tokens + d.cache_read_tokens,
+        cache_write_tokens = b.cache_write_tokens + d.cache_write_tokens,
+        event_count = b.event_count + d.event_count,
+        day_task_count = b.day_task_count + d.day_task_count,
+        window_task_count = b.window_task_count + d.window_task_count,
+        generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
+        writes = (b.writes + 1) % daybook.writes_per_generation()
+    FROM (
+        SELECT c.workspace_id, c.bucket_date, c.agent_id, c.provider, c.model, c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.event_count, c.day_task_count, c.window_task_count, c.n, (SELECT x.ctid FROM daybook.workspace_usage_daily_by_agent x
+            WHERE x.workspace_id = c.workspace_id AND x.bucket_date = c.bucket_date AND x.agent_id = c.agent_id AND x.provider = c.provider AND x.model = c.model
+            ORDER BY x.generation DESC LIMIT 1) AS place
+        FROM change c
+        ORDER BY c.workspace_id, c.bucket_date, c.agent_id, c.provider, c.model
+    ) d
+    WHERE b.ctid = d.place
+    RETURNING d.n, (b.event_count <= 0 OR b.input_tokens < 0 OR b.output_tokens < 0 OR b.cache_read_tokens < 0 OR b.cache_write_tokens < 0 OR b.day_task_count < 0 OR b.window_task_count < 0) AS is_low
+)
+SELECT s.n::integer AS n FROM generate_subscripts($1::uuid[], 1) AS s (n) WHERE s.n NOT IN (SELECT w.n FROM written w)
+UNION ALL
+SELECT -w.n FROM written w WHERE w.is_low
+`
+
+type UpdateWorkspaceUsageByAgentParams struct {
+	WorkspaceIds     []pgtype.UUID
+	BucketDates      []pgtype.Date
+	AgentIds         []pgtype.UUID
+	Providers        []string
+	Models           []string
+	InputTokens      []int64
+	OutputTokens     []int64
+	CacheReadTokens  []int64
+	CacheWriteTokens []int64
+	EventCounts      []int64
+	DayTaskCounts    []int64
+	WindowTaskCounts []int64
+}
+
+func (q *Queries) UpdateWorkspaceUsageByAgent(ctx context.Context, arg UpdateWorkspaceUsageByAgentParams) ([]int32, error) {
+	rows, err := q.db.Query(ctx, updateWorkspaceUsageByAgent,
+		arg.WorkspaceIds,
+		arg.BucketDates,
 		arg.AgentIds,
 		arg.Providers,
 		arg.Models,

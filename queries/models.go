@@ -166,7 +166,6 @@ type DaybookTaskUsageDaily struct {
 	Generation int32
 	// How often the row was written in this generation.
 	Writes int16
-	Ctid   pgtype.TID
 }
 
 type DaybookTaskUsageDailyByAgent struct {
@@ -315,6 +314,29 @@ type DaybookWorkspaceUsageDaily struct {
 	WorkspaceID      pgtype.UUID
 	BucketDate       pgtype.Date
 	ProjectID        pgtype.UUID
+	AgentID          pgtype.UUID
+	Provider         string
+	Model            string
+	InputTokens      int64
+	OutputTokens     int64
+	CacheReadTokens  int64
+	CacheWriteTokens int64
+	EventCount       int64
+	// Tasks of this day and model, each in one bucket: exact when summed over one day.
+	DayTaskCount int64
+	// Tasks whose latest usage of this model is in this bucket: exact when summed over any window that ends now.
+	WindowTaskCount int64
+	// Rises with the writes. It means nothing to readers.
+	Generation int32
+	// How often the row was written in this generation.
+	Writes int16
+	Ctid   pgtype.TID
+}
+
+// workspace_usage_daily, summed over projects.
+type DaybookWorkspaceUsageDailyByAgent struct {
+	WorkspaceID      pgtype.UUID
+	BucketDate       pgtype.Date
 	AgentID          pgtype.UUID
 	Provider         string
 	Model            string

@@ -533,9 +533,15 @@ LEFT JOIN LATERAL (
         sum(b.input_tokens)::bigint AS input_tokens, sum(b.output_tokens)::bigint AS output_tokens,
         sum(b.cache_read_tokens)::bigint AS cache_read_tokens, sum(b.cache_write_tokens)::bigint AS cache_write_tokens,
         sum(b.window_task_count)::bigint AS task_count
-    FROM daybook.workspace_usage_daily b
-    WHERE b.workspace_id = reader.id AND b.bucket_date >= reader.since
-      AND ($1::uuid IS NULL OR b.project_id = $1)
+    FROM (
+        SELECT x.bucket_date, x.agent_id, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.window_task_count
+        FROM daybook.workspace_usage_daily_by_agent x
+        WHERE x.workspace_id = reader.id AND x.bucket_date >= reader.since AND $1::uuid IS NULL
+        UNION ALL
+        SELECT x.bucket_date, x.agent_id, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.window_task_count
+        FROM daybook.workspace_usage_daily x
+        WHERE x.workspace_id = reader.id AND x.bucket_date >= reader.since AND x.project_id = $1
+    ) b
     GROUP BY b.agent_id, b.model
 ) usage ON true
 ORDER BY usage.agent_id, usage.model
@@ -619,9 +625,15 @@ LEFT JOIN LATERAL (
         sum(b.input_tokens)::bigint AS input_tokens, sum(b.output_tokens)::bigint AS output_tokens,
         sum(b.cache_read_tokens)::bigint AS cache_read_tokens, sum(b.cache_write_tokens)::bigint AS cache_write_tokens,
         sum(b.day_task_count)::bigint AS task_count
-    FROM daybook.workspace_usage_daily b
-    WHERE b.workspace_id = reader.id AND b.bucket_date >= reader.since
-      AND ($1::uuid IS NULL OR b.project_id = $1)
+    FROM (
+        SELECT x.bucket_date, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.day_task_count
+        FROM daybook.workspace_usage_daily_by_agent x
+        WHERE x.workspace_id = reader.id AND x.bucket_date >= reader.since AND $1::uuid IS NULL
+        UNION ALL
+        SELECT x.bucket_date, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.day_task_count
+        FROM daybook.workspace_usage_daily x
+        WHERE x.workspace_id = reader.id AND x.bucket_date >= reader.since AND x.project_id = $1
+    ) b
     GROUP BY b.bucket_date, b.model
 ) usage ON true
 ORDER BY usage.bucket_date DESC, usage.model
@@ -650,7 +662,7 @@ type GetWorkspaceUsageDailyRow struct {
 }
 
 // Of workspaces. Their days are UTC, so no rebuild is ever pending.
-// Of all projects, or of one. A task has one project and one agent, so its day counts in one bucket of a day and model.
+// Of all projects, or of one, each from a rollup of its own. A task has one project and one agent, so its day counts in one bucket of a day and model.
 func (q *Queries) GetWorkspaceUsageDaily(ctx context.Context, arg GetWorkspaceUsageDailyParams) ([]GetWorkspaceUsageDailyRow, error) {
 	rows, err := q.db.Query(ctx, getWorkspaceUsageDaily,
 		arg.ProjectID,
@@ -706,7 +718,7 @@ LEFT JOIN LATERAL (
         sum(b.input_tokens)::bigint AS input_tokens, sum(b.output_tokens)::bigint AS output_tokens,
         sum(b.cache_read_tokens)::bigint AS cache_read_tokens, sum(b.cache_write_tokens)::bigint AS cache_write_tokens,
         sum(b.window_task_count)::bigint AS task_count, sum(b.input_tokens) + sum(b.output_tokens) AS tokens
-    FROM daybook.workspace_usage_daily b
+    FROM daybook.workspace_usage_daily_by_agent b
     WHERE b.workspace_id = reader.id AND b.bucket_date >= reader.since
     GROUP BY b.model
 ) usage ON true

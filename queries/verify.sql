@@ -283,16 +283,16 @@ WITH usage AS (
         c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.counts_in_day, c.counts_in_window
     FROM daybook.workspace_contribution c
     WHERE c.is_open AND c.workspace_id IS NOT NULL AND (sqlc.narg(workspace_id)::uuid IS NULL OR c.workspace_id = sqlc.narg(workspace_id))
+), by_project AS (
+    SELECT u.workspace_id, u.bucket_date, u.project_id, u.agent_id, u.provider, u.model,
+        sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,
+        sum(u.cache_read_tokens) AS cache_read_tokens, sum(u.cache_write_tokens) AS cache_write_tokens, count(*) AS event_count,
+        count(*) FILTER (WHERE u.counts_in_day) AS day_task_count, count(*) FILTER (WHERE u.counts_in_window) AS window_task_count
+    FROM usage u
+    GROUP BY u.workspace_id, u.bucket_date, u.project_id, u.agent_id, u.provider, u.model
 ), daily AS (
     SELECT coalesce(e.workspace_id, b.workspace_id) AS workspace_id, to_jsonb(e) AS expected, to_jsonb(b) AS found
-    FROM (
-        SELECT u.workspace_id, u.bucket_date, u.project_id, u.agent_id, u.provider, u.model,
-            sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,
-            sum(u.cache_read_tokens) AS cache_read_tokens, sum(u.cache_write_tokens) AS cache_write_tokens, count(*) AS event_count,
-            count(*) FILTER (WHERE u.counts_in_day) AS day_task_count, count(*) FILTER (WHERE u.counts_in_window) AS window_task_count
-        FROM usage u
-        GROUP BY u.workspace_id, u.bucket_date, u.project_id, u.agent_id, u.provider, u.model
-    ) e
+    FROM by_project e
     FULL JOIN (
         SELECT x.*, x.generation > 0 AND CASE WHEN x.project_id IS NULL
                 THEN EXISTS (
@@ -308,6 +308,28 @@ WITH usage AS (
           AND x.bucket_date >= (SELECT daybook.closed_before())
     ) b ON b.workspace_id = e.workspace_id AND b.bucket_date = e.bucket_date AND b.agent_id = e.agent_id AND b.provider = e.provider
         AND b.model = e.model AND coalesce(b.project_id, b.workspace_id) = coalesce(e.project_id, e.workspace_id)
+    WHERE (e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cache_write_tokens, e.event_count, e.day_task_count, e.window_task_count)
+        IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count, b.day_task_count, b.window_task_count) OR b.twin
+), by_agent AS (
+    SELECT coalesce(e.workspace_id, b.workspace_id) AS workspace_id, to_jsonb(e) AS expected, to_jsonb(b) AS found
+    FROM (
+        SELECT u.workspace_id, u.bucket_date, u.agent_id, u.provider, u.model,
+            sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,
+            sum(u.cache_read_tokens) AS cache_read_tokens, sum(u.cache_write_tokens) AS cache_write_tokens, sum(u.event_count) AS event_count,
+            sum(u.day_task_count) AS day_task_count, sum(u.window_task_count) AS window_task_count
+        FROM by_project u
+        GROUP BY u.workspace_id, u.bucket_date, u.agent_id, u.provider, u.model
+    ) e
+    FULL JOIN (
+        SELECT x.*, x.generation > 0 AND EXISTS (
+            SELECT FROM daybook.workspace_usage_daily_by_agent y
+            WHERE y.workspace_id = x.workspace_id AND y.bucket_date = x.bucket_date AND y.agent_id = x.agent_id AND y.provider = x.provider
+              AND y.model = x.model AND y.generation <> x.generation) AS twin
+        FROM daybook.workspace_usage_daily_by_agent x
+        WHERE (sqlc.narg(workspace_id)::uuid IS NULL OR x.workspace_id = sqlc.narg(workspace_id))
+          AND x.bucket_date >= (SELECT daybook.closed_before())
+    ) b ON b.workspace_id = e.workspace_id AND b.bucket_date = e.bucket_date AND b.agent_id = e.agent_id AND b.provider = e.provider
+        AND b.model = e.model
     WHERE (e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cache_write_tokens, e.event_count, e.day_task_count, e.window_task_count)
         IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count, b.day_task_count, b.window_task_count) OR b.twin
 ), run_time AS (
@@ -341,7 +363,8 @@ SELECT pair.rollup::text AS rollup, pair.workspace_id::uuid AS workspace_id, pai
     (pair.found - '{generation,writes,twin}'::text[])::jsonb AS found
 FROM (
     (SELECT 1 AS n, 'workspace_usage_daily' AS rollup, daily.* FROM daily LIMIT @max_differences)
-    UNION ALL (SELECT 2, 'workspace_run_time_daily', run_time.* FROM run_time LIMIT @max_differences)
+    UNION ALL (SELECT 2, 'workspace_usage_daily_by_agent', by_agent.* FROM by_agent LIMIT @max_differences)
+    UNION ALL (SELECT 3, 'workspace_run_time_daily', run_time.* FROM run_time LIMIT @max_differences)
 ) pair
 ORDER BY pair.n, pair.workspace_id;
 
@@ -388,6 +411,10 @@ DELETE FROM daybook.verification v WHERE NOT EXISTS (SELECT FROM (SELECT unnest(
 DELETE FROM daybook.workspace_usage_daily
 WHERE workspace_id = ANY(@workspace_ids::uuid[]) AND bucket_date >= (SELECT daybook.closed_before());
 
+-- name: DeleteWorkspaceUsageByAgent :exec
+DELETE FROM daybook.workspace_usage_daily_by_agent
+WHERE workspace_id = ANY(@workspace_ids::uuid[]) AND bucket_date >= (SELECT daybook.closed_before());
+
 -- name: DeleteWorkspaceRunTime :exec
 DELETE FROM daybook.workspace_run_time_daily WHERE workspace_id = ANY(@workspace_ids::uuid[]);
 
@@ -399,6 +426,16 @@ SELECT u.workspace_id, u.utc_date, u.project_id, u.agent_id, u.provider, u.model
 FROM daybook.workspace_contribution u
 WHERE u.workspace_id = ANY(@workspace_ids::uuid[]) AND u.is_open
 GROUP BY u.workspace_id, u.utc_date, u.project_id, u.agent_id, u.provider, u.model;
+
+-- name: InsertWorkspaceUsageByAgent :exec
+-- After InsertWorkspaceUsage.
+INSERT INTO daybook.workspace_usage_daily_by_agent
+SELECT b.workspace_id, b.bucket_date, b.agent_id, b.provider, b.model,
+    sum(b.input_tokens)::bigint, sum(b.output_tokens)::bigint, sum(b.cache_read_tokens)::bigint, sum(b.cache_write_tokens)::bigint,
+    sum(b.event_count)::bigint, sum(b.day_task_count)::bigint, sum(b.window_task_count)::bigint
+FROM daybook.workspace_usage_daily b
+WHERE b.workspace_id = ANY(@workspace_ids::uuid[]) AND b.bucket_date >= (SELECT daybook.closed_before())
+GROUP BY b.workspace_id, b.bucket_date, b.agent_id, b.provider, b.model;
 
 -- name: InsertWorkspaceRunTime :exec
 INSERT INTO daybook.workspace_run_time_daily

@@ -140,7 +140,7 @@ WITH usage AS MATERIALIZED (
         GROUP BY u.runtime_id, u.local_date, u.provider, u.model
     ) e
     FULL JOIN (
-        SELECT x.runtime_id, x.bucket_date, x.provider, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.event_count, x.generation, x.writes, x.ctid, x.generation > 0 AND EXISTS (
+        SELECT x.runtime_id, x.bucket_date, x.provider, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.event_count, x.generation, x.writes, x.generation > 0 AND EXISTS (
                 SELECT FROM daybook.task_usage_daily y
                 WHERE y.runtime_id = x.runtime_id AND y.bucket_date = x.bucket_date AND y.provider = x.provider AND y.model = x.model
                   AND y.generation <> x.generation) AS twin
@@ -274,16 +274,16 @@ WITH usage AS (
         c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.counts_in_day, c.counts_in_window
     FROM daybook.workspace_contribution c
     WHERE c.is_open AND c.workspace_id IS NOT NULL AND ($2::uuid IS NULL OR c.workspace_id = $2)
+), by_project AS (
+    SELECT u.workspace_id, u.bucket_date, u.project_id, u.agent_id, u.provider, u.model,
+        sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,
+        sum(u.cache_read_tokens) AS cache_read_tokens, sum(u.cache_write_tokens) AS cache_write_tokens, count(*) AS event_count,
+        count(*) FILTER (WHERE u.counts_in_day) AS day_task_count, count(*) FILTER (WHERE u.counts_in_window) AS window_task_count
+    FROM usage u
+    GROUP BY u.workspace_id, u.bucket_date, u.project_id, u.agent_id, u.provider, u.model
 ), daily AS (
     SELECT coalesce(e.workspace_id, b.workspace_id) AS workspace_id, to_jsonb(e) AS expected, to_jsonb(b) AS found
-    FROM (
-        SELECT u.workspace_id, u.bucket_date, u.project_id, u.agent_id, u.provider, u.model,
-            sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,
-            sum(u.cache_read_tokens) AS cache_read_tokens, sum(u.cache_write_tokens) AS cache_write_tokens, count(*) AS event_count,
-            count(*) FILTER (WHERE u.counts_in_day) AS day_task_count, count(*) FILTER (WHERE u.counts_in_window) AS window_task_count
-        FROM usage u
-        GROUP BY u.workspace_id, u.bucket_date, u.project_id, u.agent_id, u.provider, u.model
-    ) e
+    FROM by_project e
     FULL JOIN (
         SELECT x.workspace_id, x.bucket_date, x.project_id, x.agent_id, x.provider, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.event_count, x.day_task_count, x.window_task_count, x.generation, x.writes, x.ctid, x.generation > 0 AND CASE WHEN x.project_id IS NULL
                 THEN EXISTS (
@@ -299,6 +299,28 @@ WITH usage AS (
           AND x.bucket_date >= (SELECT daybook.closed_before())
     ) b ON b.workspace_id = e.workspace_id AND b.bucket_date = e.bucket_date AND b.agent_id = e.agent_id AND b.provider = e.provider
         AND b.model = e.model AND coalesce(b.project_id, b.workspace_id) = coalesce(e.project_id, e.workspace_id)
+    WHERE (e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cache_write_tokens, e.event_count, e.day_task_count, e.window_task_count)
+        IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count, b.day_task_count, b.window_task_count) OR b.twin
+), by_agent AS (
+    SELECT coalesce(e.workspace_id, b.workspace_id) AS workspace_id, to_jsonb(e) AS expected, to_jsonb(b) AS found
+    FROM (
+        SELECT u.workspace_id, u.bucket_date, u.agent_id, u.provider, u.model,
+            sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,
+            sum(u.cache_read_tokens) AS cache_read_tokens, sum(u.cache_write_tokens) AS cache_write_tokens, sum(u.event_count) AS event_count,
+            sum(u.day_task_count) AS day_task_count, sum(u.window_task_count) AS window_task_count
+        FROM by_project u
+        GROUP BY u.workspace_id, u.bucket_date, u.agent_id, u.provider, u.model
+    ) e
+    FULL JOIN (
+        SELECT x.workspace_id, x.bucket_date, x.agent_id, x.provider, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.event_count, x.day_task_count, x.window_task_count, x.generation, x.writes, x.ctid, x.generation > 0 AND EXISTS (
+            SELECT FROM daybook.workspace_usage_daily_by_agent y
+            WHERE y.workspace_id = x.workspace_id AND y.bucket_date = x.bucket_date AND y.agent_id = x.agent_id AND y.provider = x.provider
+              AND y.model = x.model AND y.generation <> x.generation) AS twin
+        FROM daybook.workspace_usage_daily_by_agent x
+        WHERE ($2::uuid IS NULL OR x.workspace_id = $2)
+          AND x.bucket_date >= (SELECT daybook.closed_before())
+    ) b ON b.workspace_id = e.workspace_id AND b.bucket_date = e.bucket_date AND b.agent_id = e.agent_id AND b.provider = e.provider
+        AND b.model = e.model
     WHERE (e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cache_write_tokens, e.event_count, e.day_task_count, e.window_task_count)
         IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count, b.day_task_count, b.window_task_count) OR b.twin
 ), run_time AS (
@@ -332,7 +354,8 @@ SELECT pair.rollup::text AS rollup, pair.workspace_id::uuid AS workspace_id, pai
     (pair.found - '{generation,writes,twin}'::text[])::jsonb AS found
 FROM (
     (SELECT 1 AS n, 'workspace_usage_daily' AS rollup, daily.workspace_id, daily.expected, daily.found FROM daily LIMIT $1)
-    UNION ALL (SELECT 2, 'workspace_run_time_daily', run_time.workspace_id, run_time.expected, run_time.found FROM run_time LIMIT $1)
+    UNION ALL (SELECT 2, 'workspace_usage_daily_by_agent', by_agent.workspace_id, by_agent.expected, by_agent.found FROM by_agent LIMIT $1)
+    UNION ALL (SELECT 3, 'workspace_run_time_daily', run_time.workspace_id, run_time.expected, run_time.found FROM run_time LIMIT $1)
 ) pair
 ORDER BY pair.n, pair.workspace_id
 `
@@ -425,6 +448,16 @@ func (q *Queries) DeleteWorkspaceUsage(ctx context.Context, workspaceIds []pgtyp
 	return err
 }
 
+const deleteWorkspaceUsageByAgent = `-- name: DeleteWorkspaceUsageByAgent :exec
+DELETE FROM daybook.workspace_usage_daily_by_agent
+WHERE workspace_id = ANY($1::uuid[]) AND bucket_date >= (SELECT daybook.closed_before())
+`
+
+func (q *Queries) DeleteWorkspaceUsageByAgent(ctx context.Context, workspaceIds []pgtype.UUID) error {
+	_, err := q.db.Exec(ctx, deleteWorkspaceUsageByAgent, workspaceIds)
+	return err
+}
+
 const insertWorkspaceRunTime = `-- name: InsertWorkspaceRunTime :exec
 INSERT INTO daybook.workspace_run_time_daily
 SELECT f.workspace_id, (f.completed_at AT TIME ZONE 'UTC')::date, f.project_id, f.agent_id,
@@ -451,6 +484,22 @@ GROUP BY u.workspace_id, u.utc_date, u.project_id, u.agent_id, u.provider, u.mod
 
 func (q *Queries) InsertWorkspaceUsage(ctx context.Context, workspaceIds []pgtype.UUID) error {
 	_, err := q.db.Exec(ctx, insertWorkspaceUsage, workspaceIds)
+	return err
+}
+
+const insertWorkspaceUsageByAgent = `-- name: InsertWorkspaceUsageByAgent :exec
+INSERT INTO daybook.workspace_usage_daily_by_agent
+SELECT b.workspace_id, b.bucket_date, b.agent_id, b.provider, b.model,
+    sum(b.input_tokens)::bigint, sum(b.output_tokens)::bigint, sum(b.cache_read_tokens)::bigint, sum(b.cache_write_tokens)::bigint,
+    sum(b.event_count)::bigint, sum(b.day_task_count)::bigint, sum(b.window_task_count)::bigint
+FROM daybook.workspace_usage_daily b
+WHERE b.workspace_id = ANY($1::uuid[]) AND b.bucket_date >= (SELECT daybook.closed_before())
+GROUP BY b.workspace_id, b.bucket_date, b.agent_id, b.provider, b.model
+`
+
+// After InsertWorkspaceUsage.
+func (q *Queries) InsertWorkspaceUsageByAgent(ctx context.Context, workspaceIds []pgtype.UUID) error {
+	_, err := q.db.Exec(ctx, insertWorkspaceUsageByAgent, workspaceIds)
 	return err
 }
 

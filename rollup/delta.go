@@ -11,12 +11,13 @@ import (
 
 // delta is what a set of tasks changes in every bucket: their contributions after a change less those before it.
 type delta struct {
-	daily     buckets[dailyKey]
-	byAgent   buckets[agentKey]
-	byHour    buckets[hourKey]
-	workspace buckets[workspaceKey]
-	activity  buckets[activityKey]
-	runTime   buckets[runTimeKey]
+	daily       buckets[dailyKey]
+	byAgent     buckets[agentKey]
+	byHour      buckets[hourKey]
+	activity    buckets[activityKey]
+	workspace   buckets[workspaceKey]
+	allProjects buckets[allProjectsKey]
+	runTime     buckets[runTimeKey]
 	// negative is set if one of the tasks has a negative number, and so buckets may have one too.
 	negative bool
 }
@@ -37,11 +38,16 @@ type hourKey struct {
 	hour int16
 }
 
+type allProjectsKey struct {
+	workspace pgtype.UUID
+	date      day
+	agent     pgtype.UUID
+	name      *usageName
+}
+
 type workspaceKey struct {
-	workspace      pgtype.UUID
-	date           day
-	project, agent pgtype.UUID
-	name           *usageName
+	allProjectsKey
+	project pgtype.UUID
 }
 
 type activityKey struct {
@@ -177,8 +183,12 @@ func (d *delta) addUsage(f *usageFact, r represents, sign int64) error {
 	if !f.workspace.Valid || !f.utcOpen {
 		return nil
 	}
-	key := workspaceKey{workspace: f.workspace, date: f.utcDate, project: f.project, agent: f.agent, name: f.name}
-	return d.workspace.add(key, with(r.day, r.window))
+	key := allProjectsKey{workspace: f.workspace, date: f.utcDate, agent: f.agent, name: f.name}
+	n := with(r.day, r.window)
+	if err := d.workspace.add(workspaceKey{key, f.project}, n); err != nil {
+		return err
+	}
+	return d.allProjects.add(key, n)
 }
 
 func (d *delta) addTask(f *taskFact, sign int64) error {
@@ -204,7 +214,8 @@ func (d *delta) write(ctx context.Context, q *queries.Queries) (BelowZero, error
 		found *[]pgtype.UUID
 	}{
 		{d.writeDaily, &below.Runtimes}, {d.writeByAgent, &below.Runtimes}, {d.writeByHour, &below.Runtimes},
-		{d.writeActivity, &below.Runtimes}, {d.writeWorkspace, &below.Workspaces}, {d.writeRunTime, &below.Workspaces},
+		{d.writeActivity, &below.Runtimes},
+		{d.writeWorkspace, &below.Workspaces}, {d.writeAllProjects, &below.Workspaces}, {d.writeRunTime, &below.Workspaces},
 	} {
 		owners, err := step.write(ctx, q)
 		if err != nil {
@@ -411,6 +422,29 @@ func (d *delta) writeWorkspace(ctx context.Context, q *queries.Queries) ([]pgtyp
 		},
 		func(c *columns) ([]pgtype.UUID, error) {
 			return q.DeleteEmptyWorkspaceUsage(ctx, queries.DeleteEmptyWorkspaceUsageParams{WorkspaceIds: c.owners, BucketDates: c.dates, NoNegatives: !d.negative})
+		})
+}
+
+func (d *delta) writeAllProjects(ctx context.Context, q *queries.Queries) ([]pgtype.UUID, error) {
+	var c columns
+	for k, n := range d.allProjects.changed {
+		c.addUsage(k.workspace, k.date, k.name, n)
+		c.agents = append(c.agents, k.agent)
+	}
+	params := func(c *columns) queries.UpdateWorkspaceUsageByAgentParams {
+		return queries.UpdateWorkspaceUsageByAgentParams{
+			WorkspaceIds: c.owners, BucketDates: c.dates, AgentIds: c.agents, Providers: c.providers, Models: c.models,
+			InputTokens: c.input, OutputTokens: c.output, CacheReadTokens: c.cacheRead, CacheWriteTokens: c.cacheWrite,
+			EventCounts: c.events, DayTaskCounts: c.tasks, WindowTaskCounts: c.windowTasks,
+		}
+	}
+	return c.write(
+		func(c *columns) ([]int32, error) { return q.UpdateWorkspaceUsageByAgent(ctx, params(c)) },
+		func(c *columns) error {
+			return q.AddToWorkspaceUsageByAgent(ctx, queries.AddToWorkspaceUsageByAgentParams(params(c)))
+		},
+		func(c *columns) ([]pgtype.UUID, error) {
+			return q.DeleteEmptyWorkspaceUsageByAgent(ctx, queries.DeleteEmptyWorkspaceUsageByAgentParams{WorkspaceIds: c.owners, BucketDates: c.dates, NoNegatives: !d.negative})
 		})
 }
 

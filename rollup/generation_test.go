@@ -36,8 +36,8 @@ func TestBucketsOfALongTransactionStayNear(t *testing.T) {
 		h.drainAll(h.pool)
 	}
 	for rollup, limit := range map[string]string{
-		"task_usage_daily": "writes_of_generation", "task_usage_daily_by_agent": "writes_of_generation", "task_usage_daily_by_hour": "writes_of_generation",
-		"workspace_usage_daily": "writes_of_generation", "task_usage_fact": "writes_of_fact_generation",
+		"task_usage_daily": "writes_per_generation", "task_usage_daily_by_agent": "writes_per_generation", "task_usage_daily_by_hour": "writes_per_generation",
+		"workspace_usage_daily": "writes_per_generation", "workspace_usage_daily_by_agent": "writes_per_generation", "task_usage_fact": "writes_of_fact_generation",
 	} {
 		perGeneration := scalar[int](t, h.pool, fmt.Sprintf(`SELECT daybook.%s()`, limit))
 		var generation, versions int
@@ -131,6 +131,7 @@ func TestSecondRowsOfBucketsAreFoundAndMended(t *testing.T) {
 		{"task_usage_daily_by_hour", "runtime_id, bucket_date, hour, provider, model, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count, task_count"},
 		{"task_activity_by_hour", "runtime_id, hour, task_count"},
 		{"workspace_usage_daily", "workspace_id, bucket_date, project_id, agent_id, provider, model, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count, day_task_count, window_task_count"},
+		{"workspace_usage_daily_by_agent", "workspace_id, bucket_date, agent_id, provider, model, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count, day_task_count, window_task_count"},
 		{"workspace_run_time_daily", "workspace_id, bucket_date, project_id, agent_id, total_microseconds, task_count, failed_count"},
 		{"task_usage_fact", "task_id, provider, model, workspace_id, runtime_id, agent_id, project_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, created_at"},
 	}

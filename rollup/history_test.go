@@ -123,7 +123,7 @@ var noteEveryStep = map[string]func(string) string{
 
 // raiseOften makes every write of a bucket or a fact raise its generation, for a history is shorter than what that takes.
 const raiseOften = `
-	CREATE OR REPLACE FUNCTION daybook.writes_of_generation() RETURNS smallint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1::smallint';
+	CREATE OR REPLACE FUNCTION daybook.writes_per_generation() RETURNS smallint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1::smallint';
 	CREATE OR REPLACE FUNCTION daybook.writes_of_fact_generation() RETURNS smallint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1::smallint';`
 
 // mutant is a mistake that somebody could make in the drain, made on purpose.

@@ -201,7 +201,7 @@ func TestBucketsBelowZeroAreMended(t *testing.T) {
 	t.Parallel()
 	for _, table := range []string{
 		"task_usage_daily", "task_usage_daily_by_agent", "task_usage_daily_by_hour", "task_activity_by_hour",
-		"workspace_usage_daily", "workspace_run_time_daily",
+		"workspace_usage_daily", "workspace_usage_daily_by_agent", "workspace_run_time_daily",
 	} {
 		t.Run(table, func(t *testing.T) {
 			t.Parallel()

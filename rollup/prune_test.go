@@ -28,6 +28,7 @@ func closedBuckets(t *testing.T, pool *pgxpool.Pool) string {
 			UNION ALL SELECT 'by agent ' || to_jsonb(b)::text, bucket_date FROM daybook.task_usage_daily_by_agent b
 			UNION ALL SELECT 'by hour ' || to_jsonb(b)::text, bucket_date FROM daybook.task_usage_daily_by_hour b
 			UNION ALL SELECT 'workspace ' || to_jsonb(b)::text, bucket_date FROM daybook.workspace_usage_daily b
+			UNION ALL SELECT 'workspace by agent ' || to_jsonb(b)::text, bucket_date FROM daybook.workspace_usage_daily_by_agent b
 		) x
 		WHERE bucket_date < (SELECT closed_before FROM daybook.coverage)`)
 }

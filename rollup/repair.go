@@ -165,8 +165,10 @@ func rebuildWorkspaces(ctx context.Context, db DB, workspaces []pgtype.UUID) err
 			do   func(context.Context, []pgtype.UUID) error
 		}{
 			{"delete workspace_usage_daily", q.DeleteWorkspaceUsage},
+			{"delete workspace_usage_daily_by_agent", q.DeleteWorkspaceUsageByAgent},
 			{"delete workspace_run_time_daily", q.DeleteWorkspaceRunTime},
 			{"insert workspace_usage_daily", q.InsertWorkspaceUsage},
+			{"insert workspace_usage_daily_by_agent", q.InsertWorkspaceUsageByAgent},
 			{"insert workspace_run_time_daily", q.InsertWorkspaceRunTime},
 		} {
 			if err := step.do(ctx, workspaces); err != nil {

@@ -59,7 +59,7 @@ func TestChangesAreFollowed(t *testing.T) {
 	}
 	for _, table := range []string{
 		"task_fact", "task_usage_fact", "task_usage_daily", "task_usage_daily_by_agent", "task_usage_daily_by_hour",
-		"task_activity_by_hour", "workspace_usage_daily", "workspace_run_time_daily",
+		"task_activity_by_hour", "workspace_usage_daily", "workspace_usage_daily_by_agent", "workspace_run_time_daily",
 	} {
 		if n := scalar[int](t, h.pool, `SELECT count(*) FROM daybook.`+table); n != 0 {
 			t.Errorf("%s: %d rows are left of a host without tasks", table, n)

@@ -88,6 +88,7 @@ var plants = []struct {
 		SELECT runtime_id, '1999-01-01', 3, 'p', 'm', 1, 1, 1, 1, 1, 1 FROM daybook.runtime_rollup ORDER BY 1 LIMIT 1`, []string{"task_usage_daily_by_hour"}},
 	{"a bucket of a runtime that nobody knows", `INSERT INTO daybook.task_usage_daily VALUES (gen_random_uuid(), '1999-01-01', 'p', 'm', 1, 1, 1, 1, 1)`, []string{"task_usage_daily"}},
 	{"a task too many in an hour", `UPDATE daybook.task_activity_by_hour SET task_count = task_count + 1`, []string{"task_activity_by_hour"}},
+	{"all projects that are off", `UPDATE daybook.workspace_usage_daily_by_agent SET day_task_count = day_task_count + 1`, []string{"workspace_usage_daily_by_agent"}},
 	{"tasks of a window that are off", `UPDATE daybook.workspace_usage_daily SET window_task_count = window_task_count + 1`, []string{"workspace_usage_daily"}},
 	{"run time that is gone", `DELETE FROM daybook.workspace_run_time_daily`, []string{"workspace_run_time_daily"}},
 	{"a fact of another runtime", `UPDATE daybook.task_usage_fact SET runtime_id = (SELECT max(runtime_id::text)::uuid FROM daybook.runtime_rollup)
@@ -96,7 +97,7 @@ var plants = []struct {
 	{"a fact without its task", `INSERT INTO daybook.task_usage_fact
 		SELECT gen_random_uuid(), 'p', 'm', workspace_id, runtime_id, agent_id, project_id, 1, 1, 1, 1, created_at FROM daybook.task_usage_fact
 		WHERE runtime_id IS NOT NULL AND workspace_id IS NOT NULL LIMIT 1`,
-		[]string{"task_usage_daily", "task_usage_daily_by_agent", "task_usage_daily_by_hour", "task_usage_fact", "workspace_usage_daily"}},
+		[]string{"task_usage_daily", "task_usage_daily_by_agent", "task_usage_daily_by_hour", "task_usage_fact", "workspace_usage_daily", "workspace_usage_daily_by_agent"}},
 	{"a missing fact", `DELETE FROM daybook.task_fact WHERE task_id = (SELECT task_id FROM daybook.task_fact WHERE runtime_id IS NOT NULL AND completed_at IS NULL ORDER BY 1 LIMIT 1)`,
 		[]string{"task_activity_by_hour", "task_fact"}},
 	{"a wrong zone", `UPDATE daybook.runtime_rollup SET timezone = 'Pacific/Kiritimati' WHERE timezone <> 'Pacific/Kiritimati'`,
@@ -106,11 +107,12 @@ var plants = []struct {
 		UPDATE public.agent_task_queue SET started_at = started_at - interval '1 hour' WHERE started_at IS NOT NULL; COMMIT`, []string{"task_fact", "task_usage_fact"}},
 	{"rows that were loaded with triggers off", `BEGIN; SET LOCAL session_replication_role = replica;
 		DELETE FROM public.task_usage WHERE task_id IN (SELECT task_id FROM public.task_usage ORDER BY 1 LIMIT 5); COMMIT`, []string{"task_usage_fact"}},
-	{"all buckets gone", `TRUNCATE daybook.task_usage_daily, daybook.task_usage_daily_by_agent, daybook.task_usage_daily_by_hour, daybook.workspace_usage_daily`,
-		[]string{"task_usage_daily", "task_usage_daily_by_agent", "task_usage_daily_by_hour", "workspace_usage_daily"}},
+	{"all buckets gone", `TRUNCATE daybook.task_usage_daily, daybook.task_usage_daily_by_agent, daybook.task_usage_daily_by_hour,
+		daybook.workspace_usage_daily, daybook.workspace_usage_daily_by_agent`,
+		[]string{"task_usage_daily", "task_usage_daily_by_agent", "task_usage_daily_by_hour", "workspace_usage_daily", "workspace_usage_daily_by_agent"}},
 	{"all facts gone", `TRUNCATE daybook.task_usage_fact, daybook.task_fact`, []string{
 		"task_activity_by_hour", "task_fact", "task_usage_daily", "task_usage_daily_by_agent", "task_usage_daily_by_hour", "task_usage_fact",
-		"workspace_run_time_daily", "workspace_usage_daily",
+		"workspace_run_time_daily", "workspace_usage_daily", "workspace_usage_daily_by_agent",
 	}},
 }
 

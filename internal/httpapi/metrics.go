@@ -61,7 +61,7 @@ var (
 // driftTables are the tables in which a verification finds differences.
 var driftTables = []string{
 	"runtime_rollup", "task_activity_by_hour", "task_fact", "task_usage_daily", "task_usage_daily_by_agent", "task_usage_daily_by_hour",
-	"task_usage_fact", "workspace_run_time_daily", "workspace_usage_daily",
+	"task_usage_fact", "workspace_run_time_daily", "workspace_usage_daily", "workspace_usage_daily_by_agent",
 }
 
 // RollupCollector reads the state of the rollups from the database at each scrape, so that workers that are dead cannot hide it.

@@ -46,6 +46,7 @@ daybook_drift_differences{table="task_usage_daily_by_hour"} 0
 daybook_drift_differences{table="task_usage_fact"} 0
 daybook_drift_differences{table="workspace_run_time_daily"} 0
 daybook_drift_differences{table="workspace_usage_daily"} 0
+daybook_drift_differences{table="workspace_usage_daily_by_agent"} 0
 # HELP daybook_quarantined_tasks Tasks that cannot be counted as they are.
 # TYPE daybook_quarantined_tasks gauge
 daybook_quarantined_tasks 0

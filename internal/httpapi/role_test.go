@@ -29,6 +29,7 @@ var readGrants = []string{
 	"SELECT ON daybook.task_usage_daily_by_hour",
 	"SELECT ON daybook.task_activity_by_hour",
 	"SELECT ON daybook.workspace_usage_daily",
+	"SELECT ON daybook.workspace_usage_daily_by_agent",
 	"SELECT ON daybook.workspace_run_time_daily",
 	"EXECUTE ON FUNCTION daybook.effective_zone(text)",
 	"EXECUTE ON FUNCTION daybook.token_user(text)",

@@ -67,6 +67,17 @@ WITH known AS MATERIALIZED (
     UNION ALL
     SELECT 'workspace_usage_daily', 'found', to_jsonb(b) - '{day_task_count,window_task_count,generation,writes}'::text[]
     FROM daybook.workspace_usage_daily b
+    UNION ALL
+    SELECT 'workspace_usage_daily_by_agent', 'expected', to_jsonb(x) FROM (
+        SELECT workspace_id, utc_date AS bucket_date, agent_id, provider, model,
+            sum(input_tokens)::bigint AS input_tokens, sum(output_tokens)::bigint AS output_tokens,
+            sum(cache_read_tokens)::bigint AS cache_read_tokens, sum(cache_write_tokens)::bigint AS cache_write_tokens,
+            count(*) AS event_count
+        FROM source
+        GROUP BY workspace_id, utc_date, agent_id, provider, model) x
+    UNION ALL
+    SELECT 'workspace_usage_daily_by_agent', 'found', to_jsonb(b) - '{day_task_count,window_task_count,generation,writes}'::text[]
+    FROM daybook.workspace_usage_daily_by_agent b
 
     -- Distinct tasks in every window that ends now.
     UNION ALL
@@ -116,6 +127,28 @@ WITH known AS MATERIALIZED (
     SELECT 'workspace_usage_daily day tasks', 'found', to_jsonb(x) FROM (
         SELECT workspace_id, bucket_date, project_id, model, sum(day_task_count)::bigint AS tasks
         FROM daybook.workspace_usage_daily GROUP BY workspace_id, bucket_date, project_id, model) x
+
+    UNION ALL
+    SELECT 'workspace_usage_daily_by_agent window tasks', 'expected', to_jsonb(x) FROM (
+        SELECT s.workspace_id, d.since, s.agent_id, s.model, count(DISTINCT s.task_id) AS tasks
+        FROM (SELECT DISTINCT workspace_id, utc_date AS since FROM source) d
+        JOIN source s ON s.workspace_id = d.workspace_id AND s.utc_date >= d.since
+        GROUP BY s.workspace_id, d.since, s.agent_id, s.model) x
+    UNION ALL
+    SELECT 'workspace_usage_daily_by_agent window tasks', 'found', to_jsonb(x) FROM (
+        SELECT b.workspace_id, d.since, b.agent_id, b.model, sum(b.window_task_count)::bigint AS tasks
+        FROM (SELECT DISTINCT workspace_id, utc_date AS since FROM source) d
+        JOIN daybook.workspace_usage_daily_by_agent b ON b.workspace_id = d.workspace_id AND b.bucket_date >= d.since
+        GROUP BY b.workspace_id, d.since, b.agent_id, b.model) x
+
+    UNION ALL
+    SELECT 'workspace_usage_daily_by_agent day tasks', 'expected', to_jsonb(x) FROM (
+        SELECT workspace_id, utc_date AS bucket_date, agent_id, model, count(DISTINCT task_id) AS tasks
+        FROM source GROUP BY workspace_id, utc_date, agent_id, model) x
+    UNION ALL
+    SELECT 'workspace_usage_daily_by_agent day tasks', 'found', to_jsonb(x) FROM (
+        SELECT workspace_id, bucket_date, agent_id, model, sum(day_task_count)::bigint AS tasks
+        FROM daybook.workspace_usage_daily_by_agent GROUP BY workspace_id, bucket_date, agent_id, model) x
 
     UNION ALL
     SELECT 'task_activity_by_hour', 'expected', to_jsonb(x) FROM (

@@ -78,7 +78,7 @@ GRANT SELECT (workspace_id, user_id, role) ON public.member TO daybook_api;
 GRANT SELECT (id, slug) ON public.workspace TO daybook_api;
 GRANT SELECT ON
     daybook.runtime_rollup, daybook.task_fact, daybook.task_usage_fact, daybook.task_usage_daily, daybook.task_usage_daily_by_agent,
-    daybook.task_usage_daily_by_hour, daybook.task_activity_by_hour, daybook.workspace_usage_daily, daybook.workspace_run_time_daily,
+    daybook.task_usage_daily_by_hour, daybook.task_activity_by_hour, daybook.workspace_usage_daily, daybook.workspace_usage_daily_by_agent, daybook.workspace_run_time_daily,
     daybook.task_usage_daily_dirty, daybook.dirty_scope, daybook.worker_heartbeat, daybook.coverage, daybook.shard_progress,
     daybook.schema_migration, daybook.river_migration TO daybook_api;
 
