@@ -17,6 +17,9 @@ const (
 	maxGrouped = 4000
 	// maxCounted bounds the count of a shard's entries.
 	maxCounted = 1000
+	// minWait is how long an entry waits at least, in seconds, unless there are enough for a transaction. However many workers look at the queue, few
+	// entries are left to come together, and no bucket is written more often than four times a second.
+	minWait = 0.25
 )
 
 // DrainArgs are those of a drain of some shards, one after the other.
@@ -65,17 +68,31 @@ func (w *drainWorker) Work(ctx context.Context, job *river.Job[DrainArgs]) error
 	return err
 }
 
-// drainJobs returns the drains that the queue needs now.
-func (f *Fleet) drainJobs(ctx context.Context) ([]river.InsertManyParams, error) {
-	waiting, err := queries.New(f.config.Pool).ListDirtyShards(ctx, maxCounted)
+// drainJobs returns the drains that the queue needs now, and whether there is anything in it.
+func (f *Fleet) drainJobs(ctx context.Context) (jobs []river.InsertManyParams, waiting bool, err error) {
+	shards, err := queries.New(f.config.Pool).ListDirtyShards(ctx, maxCounted)
 	if err != nil {
-		return nil, fmt.Errorf("list dirty shards: %w", err)
+		return nil, false, fmt.Errorf("list dirty shards: %w", err)
 	}
-	var jobs []river.InsertManyParams
-	for _, args := range groupShards(waiting) {
+	if !isDue(shards) {
+		return nil, len(shards) > 0, nil
+	}
+	for _, args := range groupShards(shards) {
 		jobs = append(jobs, river.InsertManyParams{Args: args})
 	}
-	return jobs, nil
+	return jobs, true, nil
+}
+
+// isDue tells whether the entries that wait are to be drained now.
+func isDue(waiting []queries.ListDirtyShardsRow) bool {
+	entries := int64(0)
+	for _, w := range waiting {
+		entries += w.Entries
+		if w.Seconds >= minWait || w.Seconds < 0 || entries >= maxGrouped { // The clock may have been set back.
+			return true
+		}
+	}
+	return false
 }
 
 // groupShards puts shards together as long as one transaction does for all of them. Each bucket that changes is then written once

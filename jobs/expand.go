@@ -35,7 +35,7 @@ func (w *expandWorker) Work(ctx context.Context, _ *river.Job[ExpandArgs]) error
 	if err != nil || marked == 0 {
 		return err
 	}
-	jobs, err := w.fleet.drainJobs(ctx)
+	jobs, _, err := w.fleet.drainJobs(ctx)
 	if err != nil || len(jobs) == 0 {
 		return err
 	}

@@ -123,11 +123,11 @@ func TestTicksOfOneSecondMakeOneJob(t *testing.T) {
 	t.Parallel()
 	pool, first, _ := setup(t)
 	second, _ := newFleet(t, pool)
-	exec(t, pool, `INSERT INTO daybook.task_usage_daily_dirty (shard, task_id)
-		SELECT daybook.shard_of(id), id FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, 200)) x`)
+	exec(t, pool, `INSERT INTO daybook.task_usage_daily_dirty (shard, task_id, enqueued_at)
+		SELECT daybook.shard_of(id), id, now() - interval '1 second' FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, 200)) x`)
 	for range 5 {
 		for _, f := range []*Fleet{first, second} {
-			if err := f.tick(t.Context(), false); err != nil {
+			if _, err := f.tick(t.Context(), false); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -140,11 +140,44 @@ func TestTicksOfOneSecondMakeOneJob(t *testing.T) {
 	}
 }
 
+// Few entries that have just come are left for more to come.
+func TestFreshEntriesWait(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name    string
+		waiting []queries.ListDirtyShardsRow
+		want    bool
+	}{
+		{"nothing", nil, false},
+		{"few, just now", []queries.ListDirtyShardsRow{{Entries: 3, Seconds: 0.1}, {Entries: 5, Seconds: 0}}, false},
+		{"one of them longer", []queries.ListDirtyShardsRow{{Entries: 3, Seconds: 0.1}, {Entries: 5, Seconds: 0.3}}, true},
+		{"enough for a transaction", []queries.ListDirtyShardsRow{{Entries: maxGrouped - 1}, {Entries: 1}}, true},
+		{"the clock was set back", []queries.ListDirtyShardsRow{{Entries: 1, Seconds: -60}}, true},
+	} {
+		if got := isDue(test.waiting); got != test.want {
+			t.Errorf("%s: %v", test.name, got)
+		}
+	}
+	pool, fleet, _ := setup(t)
+	for _, test := range []struct {
+		sql  string
+		want bool
+	}{
+		{`DELETE FROM daybook.task_usage_daily_dirty`, false},
+		{`INSERT INTO daybook.task_usage_daily_dirty (shard, task_id, enqueued_at) SELECT 0, gen_random_uuid(), now() + interval '1 hour'`, true},
+	} {
+		exec(t, pool, test.sql)
+		if waiting, err := fleet.tick(t.Context(), false); err != nil || waiting != test.want {
+			t.Errorf("%s: waiting %v, %v", test.sql, waiting, err)
+		}
+	}
+}
+
 func TestShardsAreGrouped(t *testing.T) {
 	t.Parallel()
 	waiting := func(entries ...int64) (rows []queries.ListDirtyShardsRow) {
 		for shard, n := range entries {
-			rows = append(rows, queries.ListDirtyShardsRow{Shard: int16(shard), Entries: n, Tick: 7})
+			rows = append(rows, queries.ListDirtyShardsRow{Shard: int16(shard), Entries: n, Seconds: 1, Tick: 7})
 		}
 		return rows
 	}
@@ -195,7 +228,8 @@ func TestJobsOfADeadWorkerBlockNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	exec(t, pool, `INSERT INTO daybook.runtime_rebuild (runtime_id) SELECT id FROM public.agent_runtime`)
-	if err := dead.tick(t.Context(), false); err != nil {
+	exec(t, pool, `UPDATE daybook.task_usage_daily_dirty SET enqueued_at = enqueued_at - interval '1 second'`)
+	if _, err := dead.tick(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	exec(t, pool, `UPDATE daybook.river_job SET state = 'running', attempt = 1, attempted_at = now(), attempted_by = '{dead}'`)
@@ -248,7 +282,8 @@ func TestConfigIsChecked(t *testing.T) {
 func TestLockedRuntimesStopNoDrain(t *testing.T) {
 	t.Parallel()
 	pool, fleet, _ := setup(t)
-	exec(t, pool, `INSERT INTO daybook.task_usage_daily_dirty (shard, task_id) VALUES (daybook.shard_of('00000000-0000-0000-0000-000000000001'), '00000000-0000-0000-0000-000000000001')`)
+	exec(t, pool, `INSERT INTO daybook.task_usage_daily_dirty (shard, task_id, enqueued_at)
+		VALUES (daybook.shard_of('00000000-0000-0000-0000-000000000001'), '00000000-0000-0000-0000-000000000001', now() - interval '1 second')`)
 	tx, err := pool.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -256,7 +291,7 @@ func TestLockedRuntimesStopNoDrain(t *testing.T) {
 	if _, err := tx.Exec(t.Context(), `LOCK TABLE public.agent_runtime IN ACCESS EXCLUSIVE MODE`); err != nil {
 		t.Fatal(err)
 	}
-	if err := fleet.tick(t.Context(), true); err == nil {
+	if _, err := fleet.tick(t.Context(), true); err == nil {
 		t.Error("the search for outdated buckets did not meet the lock: the test shows nothing")
 	}
 	if n := number(t, pool, `SELECT count(*) FROM daybook.river_job WHERE kind = 'daybook_drain'`); n != 1 {
@@ -304,8 +339,8 @@ func TestZoneRulesAreChecked(t *testing.T) {
 func TestJobsAreDueAtOnce(t *testing.T) {
 	t.Parallel()
 	pool, fleet, _ := setup(t)
-	exec(t, pool, `INSERT INTO daybook.task_usage_daily_dirty (shard, task_id) SELECT 0, gen_random_uuid()`)
-	if err := fleet.tick(t.Context(), true); err != nil {
+	exec(t, pool, `INSERT INTO daybook.task_usage_daily_dirty (shard, task_id, enqueued_at) SELECT 0, gen_random_uuid(), now() - interval '1 second'`)
+	if _, err := fleet.tick(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
 	if n := number(t, pool, `SELECT count(*) FROM daybook.river_job WHERE state <> 'available' OR scheduled_at > now() - interval '12 hours'`); n > 0 {

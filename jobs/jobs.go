@@ -47,9 +47,8 @@ const (
 	rebuildRetry = 5 * time.Second
 	// maxRebuilds bounds the rebuild jobs of one tick.
 	maxRebuilds = 100
-	// searchEvery is the number of ticks between two searches for buckets in a zone that is no longer the host's, and for a
-	// verification that is due.
-	searchEvery = 15
+	// searchEvery is the time between two searches for buckets in a zone that is no longer the host's, and for a verification that is due.
+	searchEvery = 15 * time.Second
 	// tickTimeout ends a tick that hangs, on a worker that stands still between the insert of the same jobs and its commit, say.
 	tickTimeout = 3 * time.Second
 	// searchTimeout ends a search for outdated buckets that waits for a lock on the host's table. The next one finds them.
@@ -58,6 +57,8 @@ const (
 	maxMisses = 3
 	// pooledPoll is the time between two looks for drains where nobody is notified of them.
 	pooledPoll = 200 * time.Millisecond
+	// slowPoll is the time between two looks for jobs that can wait, besides being notified of them.
+	slowPoll = 5 * time.Second
 	// softStop is how long a stop waits for running jobs before it cancels them. A cancelled job is rolled back whole.
 	softStop = 8 * time.Second
 )
@@ -68,7 +69,7 @@ type Config struct {
 	Pool *pgxpool.Pool
 	// Logger gets what River and the jobs have to say. Required.
 	Logger *slog.Logger
-	// Tick is the time between two looks at the queue. Default 1 s.
+	// Tick is the time between two looks at the queue while it is empty; while it is not, it is half of that. Default 1 s.
 	Tick time.Duration
 	// DrainWorkers is the number of drains that this process does at once, each of one or more shards. Default 4.
 	DrainWorkers int
@@ -111,6 +112,14 @@ func (c Config) drainPoll() time.Duration {
 	return river.FetchPollIntervalDefault
 }
 
+// slowPoll is how often jobs that can wait are looked for besides being notified of them.
+func (c Config) slowPoll() time.Duration {
+	if c.Pooled {
+		return river.FetchPollIntervalDefault
+	}
+	return slowPoll
+}
+
 // Fleet is one process's share of the work. Any number of them may run on one database.
 type Fleet struct {
 	config Config
@@ -147,8 +156,8 @@ func New(config Config) (*Fleet, error) {
 		Workers: workers,
 		Queues: map[string]river.QueueConfig{
 			queueDrain:   {MaxWorkers: f.config.DrainWorkers, FetchPollInterval: f.config.drainPoll()},
-			queueRebuild: {MaxWorkers: f.config.RebuildWorkers},
-			queueVerify:  {MaxWorkers: 1},
+			queueRebuild: {MaxWorkers: f.config.RebuildWorkers, FetchPollInterval: f.config.slowPoll()},
+			queueVerify:  {MaxWorkers: 1, FetchPollInterval: f.config.slowPoll()},
 		},
 		// Every tick adds rows; none is of use for long.
 		CompletedJobRetentionPeriod: time.Minute,
@@ -199,39 +208,51 @@ func (f *Fleet) Stop(ctx context.Context) error {
 func (f *Fleet) tickUntilStopped() {
 	ticker := time.NewTicker(f.config.Tick)
 	defer ticker.Stop()
-	for n := 0; ; n++ {
-		err := f.tick(f.stopping, n%searchEvery == 0)
+	searches := time.NewTicker(searchEvery)
+	defer searches.Stop()
+	for search := true; ; {
+		waiting, err := f.tick(f.stopping, search)
 		f.metrics.ended(workTick, f.stopping.Err() != nil, err)
-		if err == nil {
+		switch {
+		case err == nil:
 			f.misses.Store(0)
-		} else {
+		case f.stopping.Err() == nil:
 			f.misses.Add(1)
-		}
-		if err != nil && f.stopping.Err() == nil {
 			f.config.Logger.Error("tick failed; trying again", slog.Any("error", err))
+		}
+		if waiting {
+			ticker.Reset(f.config.Tick / 2)
+		} else {
+			ticker.Reset(f.config.Tick)
 		}
 		select {
 		case <-f.stopping.Done():
 			return
 		case <-ticker.C:
 		}
+		select {
+		case <-searches.C:
+			search = true
+		default:
+			search = false
+		}
 	}
 }
 
-// tick looks at what there is to do and inserts a job for each piece of it. Drains come first: they must not wait for anything
-// that waits for a table of the host.
-func (f *Fleet) tick(ctx context.Context, search bool) error {
+// tick looks at what there is to do and inserts a job for each piece of it. It tells whether there is anything in the queue. Drains come first: they
+// must not wait for anything that waits for a table of the host.
+func (f *Fleet) tick(ctx context.Context, search bool) (waiting bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, tickTimeout)
 	defer cancel()
 	q := queries.New(f.config.Pool)
 	around, err := q.LookAround(ctx)
 	if err != nil {
-		return fmt.Errorf("look around: %w", err)
+		return false, fmt.Errorf("look around: %w", err)
 	}
 	f.renewConnections(around.ZoneRevision)
-	jobs, err := f.drainJobs(ctx)
+	jobs, waiting, err := f.drainJobs(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if around.HasScopes {
 		jobs = append(jobs, river.InsertManyParams{Args: ExpandArgs{Tick: around.Tick}})
@@ -240,7 +261,7 @@ func (f *Fleet) tick(ctx context.Context, search bool) error {
 		RetrySeconds: int32(rebuildRetry.Seconds()), MaxRuntimes: maxRebuilds,
 	})
 	if err != nil {
-		return fmt.Errorf("list requested rebuilds: %w", err)
+		return waiting, fmt.Errorf("list requested rebuilds: %w", err)
 	}
 	for _, r := range rebuilds {
 		jobs = append(jobs, river.InsertManyParams{
@@ -251,7 +272,7 @@ func (f *Fleet) tick(ctx context.Context, search bool) error {
 		jobs = append(jobs, river.InsertManyParams{Args: VerifyArgs{Minute: around.Tick / int64(verifyEvery.Seconds())}})
 		due, err := f.zoneCheckDue(ctx)
 		if err != nil {
-			return err
+			return waiting, err
 		}
 		if due {
 			jobs = append(jobs, river.InsertManyParams{Args: ZonesArgs{Tick: around.Tick}})
@@ -259,23 +280,23 @@ func (f *Fleet) tick(ctx context.Context, search bool) error {
 	}
 	if len(jobs) > 0 {
 		if _, err := f.client.InsertMany(ctx, jobs); err != nil {
-			return fmt.Errorf("insert jobs: %w", err)
+			return waiting, fmt.Errorf("insert jobs: %w", err)
 		}
 	}
 	if err := q.BeatHeart(ctx, queries.BeatHeartParams{WorkerID: f.client.ID(), PeriodSeconds: f.config.Tick.Seconds()}); err != nil {
-		return fmt.Errorf("beat heart: %w", err)
+		return waiting, fmt.Errorf("beat heart: %w", err)
 	}
 	if search {
 		if err := q.DeleteOldHeartbeats(ctx); err != nil {
-			return fmt.Errorf("delete old heartbeats: %w", err)
+			return waiting, fmt.Errorf("delete old heartbeats: %w", err)
 		}
 		ctx, cancel := context.WithTimeout(ctx, searchTimeout)
 		defer cancel()
 		if _, err := q.RequestOutdatedRebuilds(ctx); err != nil {
-			return fmt.Errorf("request outdated rebuilds: %w", err)
+			return waiting, fmt.Errorf("request outdated rebuilds: %w", err)
 		}
 	}
-	return nil
+	return waiting, nil
 }
 
 // insertOpts are those of every kind: tried once, since the next tick is the retry; and unique by args, so that the ticks of several

@@ -112,7 +112,7 @@ func TestMetricsWithoutADatabase(t *testing.T) {
 		t.Errorf("%v, %v", metrics["daybook_river_up"], metrics["daybook_river_queue_jobs"])
 	}
 	for range maxMisses {
-		err := fleet.tick(t.Context(), false)
+		_, err := fleet.tick(t.Context(), false)
 		if err == nil {
 			t.Fatal("a tick succeeded")
 		}

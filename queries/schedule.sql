@@ -1,14 +1,15 @@
 -- What there is to do: the statements of a worker's tick, and of the jobs that are not a drain or a rebuild.
 
 -- name: ListDirtyShards :many
--- The shards that have entries, and how many, counted up to max_entries: the cost does not grow with the queue. tick is the database's clock in
--- whole seconds.
-SELECT s.shard::smallint AS shard, waiting.entries, floor(extract(epoch FROM clock_timestamp()))::bigint AS tick
+-- The shards that have entries, and how many, counted up to max_entries: the cost does not grow with the queue. seconds is how long the oldest of
+-- these has waited. tick is the database's clock in whole seconds.
+SELECT s.shard::smallint AS shard, waiting.entries, extract(epoch FROM clock_timestamp() - waiting.since)::float8 AS seconds,
+    floor(extract(epoch FROM clock_timestamp()))::bigint AS tick
 FROM generate_series(0, daybook.shard_count() - 1) AS s (shard)
 CROSS JOIN LATERAL (
-    SELECT count(*) AS entries
+    SELECT count(*) AS entries, min(capped.enqueued_at) AS since
     FROM (
-        SELECT FROM daybook.task_usage_daily_dirty d
+        SELECT d.enqueued_at FROM daybook.task_usage_daily_dirty d
         WHERE d.shard = s.shard AND d.id > daybook.queue_start(s.shard::smallint)
         ORDER BY d.id
         LIMIT @max_entries

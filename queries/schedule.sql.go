@@ -89,12 +89,13 @@ func (q *Queries) IsRebuildRequested(ctx context.Context, runtimeID pgtype.UUID)
 
 const listDirtyShards = `-- name: ListDirtyShards :many
 
-SELECT s.shard::smallint AS shard, waiting.entries, floor(extract(epoch FROM clock_timestamp()))::bigint AS tick
+SELECT s.shard::smallint AS shard, waiting.entries, extract(epoch FROM clock_timestamp() - waiting.since)::float8 AS seconds,
+    floor(extract(epoch FROM clock_timestamp()))::bigint AS tick
 FROM generate_series(0, daybook.shard_count() - 1) AS s (shard)
 CROSS JOIN LATERAL (
-    SELECT count(*) AS entries
+    SELECT count(*) AS entries, min(capped.enqueued_at) AS since
     FROM (
-        SELECT FROM daybook.task_usage_daily_dirty d
+        SELECT d.enqueued_at FROM daybook.task_usage_daily_dirty d
         WHERE d.shard = s.shard AND d.id > daybook.queue_start(s.shard::smallint)
         ORDER BY d.id
         LIMIT $1
@@ -107,12 +108,13 @@ ORDER BY s.shard
 type ListDirtyShardsRow struct {
 	Shard   int16
 	Entries int64
+	Seconds float64
 	Tick    int64
 }
 
 // What there is to do: the statements of a worker's tick, and of the jobs that are not a drain or a rebuild.
-// The shards that have entries, and how many, counted up to max_entries: the cost does not grow with the queue. tick is the database's clock in
-// whole seconds.
+// The shards that have entries, and how many, counted up to max_entries: the cost does not grow with the queue. seconds is how long the oldest of
+// these has waited. tick is the database's clock in whole seconds.
 func (q *Queries) ListDirtyShards(ctx context.Context, maxEntries int32) ([]ListDirtyShardsRow, error) {
 	rows, err := q.db.Query(ctx, listDirtyShards, maxEntries)
 	if err != nil {
@@ -122,7 +124,12 @@ func (q *Queries) ListDirtyShards(ctx context.Context, maxEntries int32) ([]List
 	var items []ListDirtyShardsRow
 	for rows.Next() {
 		var i ListDirtyShardsRow
-		if err := rows.Scan(&i.Shard, &i.Entries, &i.Tick); err != nil {
+		if err := rows.Scan(
+			&i.Shard,
+			&i.Entries,
+			&i.Seconds,
+			&i.Tick,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

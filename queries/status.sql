@@ -71,17 +71,6 @@ SELECT (SELECT count(*) FROM daybook.worker_heartbeat h
     (NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a
         WHERE (a.backend_xmin IS NOT NULL OR a.backend_xid IS NOT NULL) AND a.backend_type IS NULL))::boolean AS visible;
 
--- name: ListWaitingEntries :many
--- The entries of each shard, each counted up to max_count.
-SELECT s.shard::smallint AS shard, count(e.id) AS entries
-FROM generate_series(0, daybook.shard_count() - 1) AS s (shard)
-CROSS JOIN LATERAL (
-    SELECT d.id FROM daybook.task_usage_daily_dirty d
-    WHERE d.shard = s.shard AND d.id > daybook.queue_start(s.shard::smallint)
-    LIMIT @max_count) e
-GROUP BY s.shard
-ORDER BY s.shard;
-
 -- name: ListWorkers :many
 -- When each worker was last seen, the last first. late: its sign of life should have come by now.
 SELECT h.worker_id, extract(epoch FROM clock_timestamp() - h.beat_at)::float8 AS seconds,

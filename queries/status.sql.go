@@ -180,43 +180,6 @@ func (q *Queries) ListDrift(ctx context.Context) ([]ListDriftRow, error) {
 	return items, nil
 }
 
-const listWaitingEntries = `-- name: ListWaitingEntries :many
-SELECT s.shard::smallint AS shard, count(e.id) AS entries
-FROM generate_series(0, daybook.shard_count() - 1) AS s (shard)
-CROSS JOIN LATERAL (
-    SELECT d.id FROM daybook.task_usage_daily_dirty d
-    WHERE d.shard = s.shard AND d.id > daybook.queue_start(s.shard::smallint)
-    LIMIT $1) e
-GROUP BY s.shard
-ORDER BY s.shard
-`
-
-type ListWaitingEntriesRow struct {
-	Shard   int16
-	Entries int64
-}
-
-// The entries of each shard, each counted up to max_count.
-func (q *Queries) ListWaitingEntries(ctx context.Context, maxCount int32) ([]ListWaitingEntriesRow, error) {
-	rows, err := q.db.Query(ctx, listWaitingEntries, maxCount)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []ListWaitingEntriesRow
-	for rows.Next() {
-		var i ListWaitingEntriesRow
-		if err := rows.Scan(&i.Shard, &i.Entries); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const listWorkers = `-- name: ListWorkers :many
 SELECT h.worker_id, extract(epoch FROM clock_timestamp() - h.beat_at)::float8 AS seconds,
     (h.beat_at <= clock_timestamp() - 3 * h.period - interval '5 seconds')::boolean AS late

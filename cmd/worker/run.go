@@ -18,7 +18,7 @@ import (
 const stopTimeout = 20 * time.Second
 
 type runCmd struct {
-	Tick           time.Duration `env:"DAYBOOK_WORKER_TICK" default:"1s" help:"Time between two looks at the queue."`
+	Tick           time.Duration `env:"DAYBOOK_WORKER_TICK" default:"1s" help:"Time between two looks at the queue while it is empty; half of it while it is not."`
 	DrainWorkers   int           `name:"drain-workers" env:"DAYBOOK_WORKER_DRAINS" default:"4" help:"Drains that this process does at once, each of one or more shards."`
 	RebuildWorkers int           `name:"rebuild-workers" env:"DAYBOOK_WORKER_REBUILDS" default:"2" help:"Runtimes that this process rebuilds at once."`
 	MetricsAddr    string        `name:"metrics-addr" env:"DAYBOOK_WORKER_METRICS_ADDR" placeholder:"ADDRESS" help:"Address to serve Prometheus metrics on, at /metrics, and /healthz and /readyz. Default 127.0.0.1:9465, or none where that is taken."`

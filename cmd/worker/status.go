@@ -198,7 +198,7 @@ func readReport(e *env) (*report, error) {
 }
 
 func (r *report) readLists(ctx context.Context, q *queries.Queries) error {
-	shards, err := q.ListWaitingEntries(ctx, maxCounted)
+	shards, err := q.ListDirtyShards(ctx, maxCounted)
 	if err != nil {
 		return fmt.Errorf("list waiting entries: %w", err)
 	}
