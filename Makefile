@@ -80,13 +80,16 @@ chaos: build ## run the fault suite; about an hour, with CHAOSFLAGS=-short some 
 
 # BENCHFLAGS are flags for the bench: see bin/bench --help.
 .PHONY: bench
-bench: bin/withpg build ## measure Daybook beside what it is compared with; some ten minutes (BENCHFLAGS)
+bench: bin/withpg build ## measure Daybook beside what it is compared with; some twenty minutes (BENCHFLAGS)
 	@go build -buildvcs=false -o bin/bench ./internal/cmd/bench && exec bin/withpg --durable -- bin/bench $(BENCHFLAGS)
 
-# BENCHFLAGS are flags for the bench: see bin/benchapi --help.
 .PHONY: bench-api
-bench-api: bin/withpg build ## measure each endpoint of the api beside pgbench with the same SQL; some five minutes (BENCHFLAGS)
-	@go build -buildvcs=false -o bin/benchapi ./internal/cmd/benchapi && exec bin/withpg --durable -- bin/benchapi $(BENCHFLAGS)
+bench-api: ## measure each endpoint of the api beside pgbench with the same SQL: the part read of bench (BENCHFLAGS)
+	@$(MAKE) --no-print-directory bench BENCHFLAGS='--only read $(BENCHFLAGS)'
+
+.PHONY: bench-docs
+bench-docs: ## measure, and write what was measured into docs/performance.md with a picture (BENCHFLAGS)
+	@$(MAKE) --no-print-directory bench BENCHFLAGS='--write docs/performance.md $(BENCHFLAGS)'
 
 # The same commit makes the same bytes: nothing in an archive depends on when and where it is made.
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)

@@ -2,17 +2,17 @@
 -- away.
 SELECT
     (SELECT count(*) FROM (
-        SELECT (created_at AT TIME ZONE $2)::date, provider, model,
+        SELECT runtime_id, (created_at AT TIME ZONE $1)::date, provider, model,
             sum(input_tokens), sum(output_tokens), sum(cache_read_tokens), sum(cache_write_tokens), count(*)
-        FROM daybook.task_usage_fact WHERE runtime_id = $1 GROUP BY 1, 2, 3 OFFSET 0) x)
+        FROM plain.task_usage_fact GROUP BY 1, 2, 3, 4 OFFSET 0) x)
   + (SELECT count(*) FROM (
-        SELECT (created_at AT TIME ZONE $2)::date, agent_id, provider, model,
+        SELECT runtime_id, (created_at AT TIME ZONE $1)::date, agent_id, provider, model,
             sum(input_tokens), sum(output_tokens), sum(cache_read_tokens), sum(cache_write_tokens), count(*), count(DISTINCT task_id)
-        FROM daybook.task_usage_fact WHERE runtime_id = $1 GROUP BY 1, 2, 3, 4 OFFSET 0) x)
+        FROM plain.task_usage_fact GROUP BY 1, 2, 3, 4, 5 OFFSET 0) x)
   + (SELECT count(*) FROM (
-        SELECT (created_at AT TIME ZONE $2)::date, extract(hour FROM created_at AT TIME ZONE $2), provider, model,
+        SELECT runtime_id, (created_at AT TIME ZONE $1)::date, extract(hour FROM created_at AT TIME ZONE $1), provider, model,
             sum(input_tokens), sum(output_tokens), sum(cache_read_tokens), sum(cache_write_tokens), count(*), count(DISTINCT task_id)
-        FROM daybook.task_usage_fact WHERE runtime_id = $1 GROUP BY 1, 2, 3, 4 OFFSET 0) x)
+        FROM plain.task_usage_fact GROUP BY 1, 2, 3, 4, 5 OFFSET 0) x)
   + (SELECT count(*) FROM (
-        SELECT extract(hour FROM started_at AT TIME ZONE $2), count(*)
-        FROM daybook.task_fact WHERE runtime_id = $1 GROUP BY 1 OFFSET 0) x)
+        SELECT runtime_id, extract(hour FROM started_at AT TIME ZONE $1), count(*)
+        FROM plain.task_fact GROUP BY 1, 2 OFFSET 0) x)

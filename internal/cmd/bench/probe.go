@@ -165,7 +165,7 @@ func (q query) script(ctx context.Context, pool *pgxpool.Pool, literalNulls bool
 const (
 	// At most so many runs of a statement, and no new one after so long.
 	rawRuns = 6
-	rawTime = 5 * time.Second
+	rawTime = 3 * time.Second
 )
 
 // time runs a statement, prepared, one at a time and returns the median of the times that it takes to read all rows. The first run warms up.

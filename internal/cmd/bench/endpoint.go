@@ -6,15 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
 // warmUp is how long the api is asked before it is measured, so that its connections are open and its statements planned.
 const warmUp = 300 * time.Millisecond
 
-// measurement is that of one endpoint.
-type measurement struct {
+// endpoint is the measurement of one.
+type endpoint struct {
 	pattern string
 	bench   *pgbench
 	load    load
@@ -28,39 +27,39 @@ type measurement struct {
 	single time.Duration // the median latency of the api with one connection
 }
 
-// result is what was measured with a number of connections.
-type result struct {
-	*measurement
+// endpointResult is what was measured with a number of connections.
+type endpointResult struct {
+	*endpoint
 	pgbench, api float64 // a second
 	p50, p99     time.Duration
 }
 
-func (r result) ratio() float64 { return r.api / r.pgbench }
+func (r endpointResult) ratio() float64 { return r.api / r.pgbench }
 
 // prepare finds out what the endpoint asks and answers, and measures what does not depend on the number of connections.
-func (m *measurement) prepare(ctx context.Context, rollup, source *probe) error {
-	q, err := rollup.ask(ctx, m.load.path, m.load.token)
+func (e *endpoint) prepare(ctx context.Context, rollup, source *probe) error {
+	q, err := rollup.ask(ctx, e.load.path, e.load.token)
 	if err != nil {
 		return err
 	}
-	if m.script, err = q.script(ctx, rollup.pool, m.nulls); err != nil {
+	if e.script, err = q.script(ctx, rollup.pool, e.nulls); err != nil {
 		return err
 	}
-	m.raw, err = source.raw(ctx, m.load.path, m.load.token, q)
+	e.raw, err = source.raw(ctx, e.load.path, e.load.token, q)
 	if err != nil && !errors.Is(err, errNoStatement) {
 		return fmt.Errorf("on the host's tables: %w", err)
 	}
-	if err := m.load.fetch(ctx); err != nil {
+	if err := e.load.fetch(ctx); err != nil {
 		return err
 	}
-	if m.rows, err = countRows(m.load.body); err != nil {
+	if e.rows, err = countRows(e.load.body); err != nil {
 		return err
 	}
-	if _, err := m.load.run(ctx, 1, warmUp); err != nil {
+	if _, err := e.load.run(ctx, 1, warmUp); err != nil {
 		return err
 	}
-	r, err := m.load.run(ctx, 1, m.length)
-	m.single = r.p50
+	r, err := e.load.run(ctx, 1, e.length)
+	e.single = r.p50
 	return err
 }
 
@@ -75,28 +74,23 @@ func countRows(body []byte) (int, error) {
 }
 
 // measure lets pgbench and the api take turns, so that both meet the same machine, and takes the median of each.
-func (m *measurement) measure(ctx context.Context, connections int) (result, error) {
-	if _, err := m.load.run(ctx, connections, warmUp); err != nil {
-		return result{}, err
+func (e *endpoint) measure(ctx context.Context, connections int) (endpointResult, error) {
+	if _, err := e.load.run(ctx, connections, warmUp); err != nil {
+		return endpointResult{}, err
 	}
 	var pgbench, api []float64
 	var p50, p99 []time.Duration
-	for range m.rounds {
-		perSecond, err := m.bench.run(ctx, m.script, connections, m.length)
+	for range e.rounds {
+		perSecond, err := e.bench.run(ctx, e.script, connections, e.length)
 		if err != nil {
-			return result{}, err
+			return endpointResult{}, err
 		}
 		pgbench = append(pgbench, perSecond)
-		r, err := m.load.run(ctx, connections, m.length)
+		r, err := e.load.run(ctx, connections, e.length)
 		if err != nil {
-			return result{}, err
+			return endpointResult{}, err
 		}
 		api, p50, p99 = append(api, r.perSecond), append(p50, r.p50), append(p99, r.p99)
 	}
-	return result{m, median(pgbench), median(api), median(p50), median(p99)}, nil
-}
-
-func median[T float64 | time.Duration](list []T) T {
-	sorted := slices.Sorted(slices.Values(list))
-	return sorted[len(sorted)/2]
+	return endpointResult{e, median(pgbench), median(api), median(p50), median(p99)}, nil
 }

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"daybook/queries"
+	"daybook/rollup"
+)
+
+// fewRounds are too few, and each of them takes too long, for one to warm up.
+const fewRounds = 5
+
+// changedTasks is how many tasks change before each measurement of apply.
+const changedTasks = 100
+
+// apply measures how long it takes until changed tasks are counted: at three sizes of history, and beside what else keeps rollups.
+func (b *bench) apply(ctx context.Context) error {
+	var hosts []*host
+	for _, name := range []string{small, middle, large} {
+		h, err := b.host(ctx, name)
+		if err != nil {
+			return err
+		}
+		hosts = append(hosts, h)
+	}
+	if err := b.applyBySize(ctx, hosts); err != nil {
+		return err
+	}
+	rival, err := newRival(ctx, hosts[1])
+	if err != nil {
+		return err
+	}
+	err = b.applyBesideRival(ctx, hosts[1], rival)
+	if err := errors.Join(err, rival.drop(context.WithoutCancel(ctx))); err != nil {
+		return err
+	}
+	for _, h := range hosts {
+		if err := settle(ctx, h.Pool); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// applyBySize lets the sizes take turns, so that all meet the same machine, in an order of chance, so that none always meets what another
+// has left to be flushed.
+func (b *bench) applyBySize(ctx context.Context, hosts []*host) error {
+	say("%d changed tasks at three sizes, %d rounds", changedTasks, b.Rounds)
+	took := make([][]time.Duration, len(hosts))
+	for round := range b.Rounds + 1 {
+		for _, i := range rand.Perm(len(hosts)) {
+			h := hosts[i]
+			if err := h.change(ctx, "sample_tasks"); err != nil {
+				return err
+			}
+			d, err := timed(func() error { return drain(ctx, h) })
+			if err != nil {
+				return err
+			}
+			if round > 0 { // The first warms up.
+				took[i] = append(took[i], d)
+			}
+		}
+	}
+	least, most := median(took[0]).Seconds(), median(took[2]).Seconds()
+	b.add("apply", result{
+		work:     fmt.Sprintf("apply %d changed tasks, %s usage rows", changedTasks, grouped(hosts[2].rows)),
+		measured: duration(most),
+		against: fmt.Sprintf("%s with %s rows (%s with %s)", duration(least), grouped(hosts[0].rows),
+			duration(median(took[1]).Seconds()), grouped(hosts[1].rows)),
+		value: most / least, wanted: atMost(1.2, times), label: "apply, large beside small history",
+	})
+	return nil
+}
+
+// applyBesideRival lets both count the same changes, in turns.
+func (b *bench) applyBesideRival(ctx context.Context, h *host, rival *rival) error {
+	all, err := sideBySide(ctx, h, b.Rounds+1, "sample_tasks", rival.recompute)
+	if err != nil {
+		return err
+	}
+	recent, err := sideBySide(ctx, h, b.Rounds+1, "recent_tasks", rival.recompute)
+	if err != nil {
+		return err
+	}
+	refreshed, err := sideBySide(ctx, h, b.RefreshRounds, "sample_tasks", rival.refresh)
+	if err != nil {
+		return err
+	}
+	if err := rival.check(ctx); err != nil {
+		return err
+	}
+	work := fmt.Sprintf("apply %d changed tasks, %s usage rows", changedTasks, grouped(h.rows))
+	const recompute = " to compute the touched buckets again from the source"
+	b.add("apply",
+		result{
+			work: work, measured: duration(all.ours), against: duration(all.theirs) + recompute,
+			value: all.theirs / all.ours, wanted: atLeast(50, times), label: "apply, beside computing anew",
+		},
+		result{
+			work: work + ", all of the last day", measured: duration(recent.ours), against: duration(recent.theirs) + recompute,
+			ratio: number(recent.theirs / recent.ours),
+		},
+		result{
+			work: work, measured: duration(refreshed.ours), against: duration(refreshed.theirs) + " `REFRESH MATERIALIZED VIEW CONCURRENTLY`",
+			ratio: number(refreshed.theirs / refreshed.ours),
+		})
+	return nil
+}
+
+// pair is two medians in seconds.
+type pair struct{ ours, theirs float64 }
+
+// sideBySide returns the medians of the rounds, without the first, which warms up, if there are more than a few.
+func sideBySide(ctx context.Context, h *host, rounds int, sample string, rival func(context.Context) error) (pair, error) {
+	say("%d changed tasks (%s) beside a rival, %d rounds", changedTasks, sample, rounds)
+	warmUp := rounds > fewRounds
+	var ours, theirs []time.Duration
+	for round := range rounds {
+		if err := h.change(ctx, sample); err != nil {
+			return pair{}, err
+		}
+		var took [2]time.Duration
+		for i := range 2 {
+			who := (round + i) % 2
+			work := rival
+			if who == 0 {
+				work = func(ctx context.Context) error { return drain(ctx, h) }
+			}
+			var err error
+			if took[who], err = timed(func() error { return work(ctx) }); err != nil {
+				return pair{}, err
+			}
+		}
+		if round > 0 || !warmUp {
+			ours, theirs = append(ours, took[0]), append(theirs, took[1])
+		}
+	}
+	return pair{median(ours).Seconds(), median(theirs).Seconds()}, nil
+}
+
+// change changes the usage of some tasks, scattered over the history or of its last day, as a host would.
+func (h *host) change(ctx context.Context, sample string) error {
+	var ids []pgtype.UUID
+	var err error
+	if sample == "sample_tasks" {
+		ids, err = h.sampleTasks(ctx, changedTasks)
+	} else {
+		err = h.Pool.QueryRow(ctx, statement(sample), changedTasks).Scan(&ids)
+	}
+	if err != nil {
+		return err
+	}
+	if _, err = h.Pool.Exec(ctx, statement("change_tasks"), ids); err != nil {
+		return fmt.Errorf("change tasks: %w", err)
+	}
+	return nil
+}
+
+// drain counts what has changed, as a worker does with each tick.
+func drain(ctx context.Context, h *host) error {
+	shards, err := queries.New(h.Pool).ListShards(ctx)
+	if err != nil {
+		return fmt.Errorf("list shards: %w", err)
+	}
+	_, err = rollup.Drain(ctx, h.Pool, shards, nil)
+	return err
+}
+
+// rival is what else would keep the rollups of days: tables that a function brings up to date from the source, and materialized views.
+type rival struct {
+	host *host
+	conn *pgx.Conn
+}
+
+func newRival(ctx context.Context, h *host) (*rival, error) {
+	say("making the rivals' tables and views")
+	conn, err := pgx.Connect(ctx, h.URL)
+	if err != nil {
+		return nil, err
+	}
+	r := &rival{h, conn}
+	for _, name := range []string{"rival_views", "rival_tables", "rival_function", "vacuum"} {
+		if _, err := conn.Exec(ctx, statement(name)); err != nil {
+			return nil, errors.Join(fmt.Errorf("%s: %w", name, err), r.drop(context.WithoutCancel(ctx)))
+		}
+	}
+	return r, nil
+}
+
+func (r *rival) recompute(ctx context.Context) error {
+	_, err := r.conn.Exec(ctx, statement("rival_recompute"))
+	return err
+}
+
+func (r *rival) refresh(ctx context.Context) error {
+	_, err := r.conn.Exec(ctx, statement("rival_refresh"))
+	return err
+}
+
+// check makes sure that the function gives the right numbers: a wrong one would be no rival.
+func (r *rival) check(ctx context.Context) error {
+	if err := r.recompute(ctx); err != nil {
+		return err
+	}
+	if err := r.refresh(ctx); err != nil {
+		return err
+	}
+	var wrong int
+	if err := r.conn.QueryRow(ctx, statement("rival_check")).Scan(&wrong); err != nil {
+		return err
+	}
+	if wrong > 0 {
+		return fmt.Errorf("%d rows of the rival's tables are wrong", wrong)
+	}
+	return nil
+}
+
+func (r *rival) drop(ctx context.Context) error {
+	_, err := r.conn.Exec(ctx, statement("rival_drop"))
+	return errors.Join(err, r.conn.Close(ctx))
+}

@@ -1,0 +1,1 @@
+SELECT count(*), count(DISTINCT task_id) FROM daybook.task_usage_daily_dirty
