@@ -29,6 +29,17 @@ func dayAndHour(at time.Time, valid bool) (date day, hour int16) {
 	return day(days), int16((seconds - days*secondsPerDay) / (60 * 60)) //nolint:gosec // Postgres' times are within 300,000 years.
 }
 
+// microsecondsBetween is exact for what is not longer than bigint has microseconds, some 292,000 years. time.Time.Sub ends at 292.
+func microsecondsBetween(start, end time.Time) int64 {
+	return (end.Unix()-start.Unix())*1_000_000 + int64(end.Nanosecond()-start.Nanosecond())/1000
+}
+
+func isLongerThanBigint(start, end time.Time) bool {
+	const longest = math.MaxInt64/1_000_000 - 1
+	seconds := end.Unix() - start.Unix()
+	return seconds > longest || seconds < -longest
+}
+
 // dayOf returns a date as Postgres has it; an infinite one is before or after all others.
 func dayOf(date pgtype.Date) day {
 	switch date.InfinityModifier {

@@ -148,6 +148,9 @@ func (l *ledger) readSource(ctx context.Context, q *queries.Queries, tasks []pgt
 		dims := dimensions{r.WorkspaceID, r.RuntimeID, r.AgentID, r.ProjectID}
 		if r.StartedAt.Valid {
 			after.started = taskFact{dimensions: dims, failed: r.Failed}.at(r.StartedAt, r.LocalStarted, r.CompletedAt)
+			if r.CompletedAt.Valid && isLongerThanBigint(r.StartedAt.Time, r.CompletedAt.Time) {
+				return fmt.Errorf("task %s: %w", r.TaskID, errOverflow)
+			}
 		}
 		switch {
 		case r.IsOld:
@@ -157,6 +160,9 @@ func (l *ledger) readSource(ctx context.Context, q *queries.Queries, tasks []pgt
 				dimensions: dims, name: l.name(r.Provider.String, r.Model.String),
 				input: r.InputTokens, output: r.OutputTokens, cacheRead: r.CacheReadTokens, cacheWrite: r.CacheWriteTokens,
 			}.at(r.CreatedAt, r.LocalCreated, closed)
+			if after.hasName(&facts[i]) {
+				return fmt.Errorf("task %s: %w", r.TaskID, errTwice)
+			}
 			after.usage = extend(after.usage, facts, i)
 		}
 	}
@@ -204,7 +210,7 @@ func (f taskFact) at(started pgtype.Timestamptz, local pgtype.Timestamp, complet
 	f.completed = completed
 	f.completedDate, _ = dayAndHour(completed.Time, completed.Valid)
 	if completed.Valid {
-		f.microseconds = completed.Time.UnixMicro() - started.Time.UnixMicro()
+		f.microseconds = microsecondsBetween(started.Time, completed.Time)
 	}
 	return f
 }

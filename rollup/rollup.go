@@ -64,17 +64,18 @@ var prepareList = queries.PrepareListParams{IdleTimeout: idleTimeout, LockTimeou
 var (
 	errOverflow = errors.New("sum is out of the range of bigint")
 	errInfinite = errors.New("a time is infinite: it falls on no day")
+	errTwice    = errors.New("the host has its usage of a provider and model twice")
 )
 
 // isTaskError tells whether err is about the data of the tasks in hand, so that the same tasks would fail again and others
-// would not. SQLSTATE classes 21 (cardinality violation: the host has a usage row twice), 22 (data exception), 23 (integrity
-// constraint violation) and 54 (program limit exceeded: a name that is too long for an index).
+// would not. SQLSTATE classes 22 (data exception), 23 (integrity constraint violation) and 54 (program limit exceeded: a name that is too long
+// for an index).
 func isTaskError(err error) bool {
-	if errors.Is(err, errOverflow) || errors.Is(err, errInfinite) {
+	if errors.Is(err, errOverflow) || errors.Is(err, errInfinite) || errors.Is(err, errTwice) {
 		return true
 	}
 	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && slices.Contains([]string{"21", "22", "23", "54"}, pgErr.Code[:2])
+	return errors.As(err, &pgErr) && slices.Contains([]string{"22", "23", "54"}, pgErr.Code[:2])
 }
 
 // isZoneError tells whether err is that Postgres does not know a zone (SQLSTATE 22023), among other things of that kind.

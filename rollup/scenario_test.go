@@ -275,16 +275,33 @@ func TestRuntimeMadeAgainInAnotherZone(t *testing.T) {
 // Data that no rollup can count is set aside, task by task, and stops neither drains nor rebuilds.
 func TestDataThatCannotBeCounted(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct{ name, prepare, spoil string }{
-		{"infinite usage", ``, `UPDATE public.task_usage SET created_at = 'infinity' WHERE task_id = $1`},
-		{"infinite start", ``, `UPDATE public.agent_task_queue SET started_at = '-infinity' WHERE id = $1`},
+	for _, test := range []struct {
+		name, prepare, spoil string
+		counted              int // of what is spoilt: what was counted before it was
+	}{
+		{"infinite usage", ``, `UPDATE public.task_usage SET created_at = 'infinity' WHERE task_id = $1`, 0},
+		{"infinite start", ``, `UPDATE public.agent_task_queue SET started_at = '-infinity' WHERE id = $1`, 0},
+		{
+			"a run longer than bigint has microseconds", ``,
+			`UPDATE public.agent_task_queue SET status = 'completed', started_at = '4713-01-02 BC', completed_at = '294276-12-31' WHERE id = $1`, 0,
+		},
 		{
 			"a name too long for an index", ``,
-			`UPDATE public.task_usage SET model = (SELECT string_agg(md5(n::text || random()), '') FROM generate_series(1, 83) n) WHERE task_id = $1`,
+			`UPDATE public.task_usage SET model = (SELECT string_agg(md5(n::text || random()), '') FROM generate_series(1, 83) n) WHERE task_id = $1`, 0,
 		},
 		{
 			"a usage row twice", `ALTER TABLE public.task_usage DROP CONSTRAINT task_usage_task_id_provider_model_key`,
-			`INSERT INTO public.task_usage (task_id, provider, model) SELECT task_id, provider, model FROM public.task_usage WHERE task_id = $1`,
+			`INSERT INTO public.task_usage (task_id, provider, model) SELECT task_id, provider, model FROM public.task_usage WHERE task_id = $1`, 0,
+		},
+		{
+			"the same usage row twice, one of them counted", `ALTER TABLE public.task_usage DROP CONSTRAINT task_usage_task_id_provider_model_key`,
+			`INSERT INTO public.task_usage (task_id, provider, model, input_tokens, created_at)
+				SELECT task_id, provider, model, input_tokens, created_at FROM public.task_usage WHERE task_id = $1`, 1,
+		},
+		{
+			"a usage row twice, both unlike what is counted", `ALTER TABLE public.task_usage DROP CONSTRAINT task_usage_task_id_provider_model_key`,
+			`WITH first AS (UPDATE public.task_usage SET input_tokens = 3 WHERE task_id = $1 RETURNING *)
+				INSERT INTO public.task_usage (task_id, provider, model, input_tokens) SELECT task_id, provider, model, 4 FROM first`, 1,
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -293,6 +310,9 @@ func TestDataThatCannotBeCounted(t *testing.T) {
 			h.exec(test.prepare)
 			ids := h.idsInShard(0, 20)
 			h.useMany(ids, h.runtime)
+			if test.counted > 0 {
+				h.settle()
+			}
 			h.exec(test.spoil, ids[7])
 			h.settle()
 			bad := scalar[string](t, h.pool, `SELECT string_agg(task_id::text, ' ') FROM daybook.task_usage_daily_quarantine`)
@@ -301,8 +321,8 @@ func TestDataThatCannotBeCounted(t *testing.T) {
 			}
 			h.exec(`UPDATE public.agent_runtime SET timezone = 'Asia/Kolkata'`)
 			h.settle()
-			if n := scalar[int](t, h.pool, `SELECT sum(event_count)::integer FROM daybook.task_usage_daily`); n != 19 {
-				t.Errorf("%d usage rows are counted, want 19", n)
+			if n := scalar[int](t, h.pool, `SELECT sum(event_count)::integer FROM daybook.task_usage_daily`); n != 19+test.counted {
+				t.Errorf("%d usage rows are counted, want %d", n, 19+test.counted)
 			}
 			h.exec(`DELETE FROM public.agent_task_queue WHERE id = $1`, ids[7])
 			h.settle()
