@@ -91,6 +91,7 @@ type report struct {
 	Verified           verifiedReport   `json:"verified"`
 	ClosedBefore       *string          `json:"closed_before"`
 	RefusedChanges     int64            `json:"refused_changes"`
+	WorkersAlive       int64            `json:"workers_alive"`
 	Workers            []workerReport   `json:"workers"`
 	Queues             []queueReport    `json:"river_jobs"`
 	CleanupHeldSeconds *float64         `json:"cleanup_held_seconds"`
@@ -193,7 +194,8 @@ func readReport(e *env) (*report, error) {
 	if err := r.readLists(e.ctx, q); err != nil {
 		return nil, err
 	}
-	r.Problems = r.findProblems(now.Fleet.Workers)
+	r.WorkersAlive = now.Fleet.Workers
+	r.Problems = r.findProblems()
 	return r, nil
 }
 
@@ -237,7 +239,7 @@ const (
 )
 
 // findProblems says what is wrong, the worst first.
-func (r *report) findProblems(workers int64) []problem {
+func (r *report) findProblems() []problem {
 	found := []problem{}
 	say := func(is bool, what, do string) {
 		if is {
@@ -246,8 +248,8 @@ func (r *report) findProblems(workers int64) []problem {
 	}
 	say(!r.Triggers.On, "Triggers are off the host's tables: changes are not counted.", "Run worker attach, then worker backfill.")
 	say(r.Triggers.On && !r.Backfill.Complete, "What the host had before the triggers were on is not counted.", "Run worker backfill.")
-	say(workers == 0, "No worker is alive.", "Start worker run, on as many machines as you like.")
-	say(workers > 0 && r.LagSeconds != nil && *r.LagSeconds > staleLag, fmt.Sprintf("The lag is more than %d s.", staleLag),
+	say(r.WorkersAlive == 0, "No worker is alive.", "Start worker run, on as many machines as you like.")
+	say(r.WorkersAlive > 0 && r.LagSeconds != nil && *r.LagSeconds > staleLag, fmt.Sprintf("The lag is more than %d s.", staleLag),
 		"Look at the logs of the workers, and for locks on their transactions.")
 	say(len(r.Verified.Differences) > 0, "The last verification found differences.", "Workers repair them; to do it now, run worker verify --repair.")
 	say(r.Quarantine.Tasks > 0, "Tasks are in quarantine: they cannot be counted as they are.", "Put them right, or run worker requeue to try them again.")
@@ -267,7 +269,7 @@ func (r *report) write(to io.Writer) error {
 	} else {
 		line("lag", "not known")
 	}
-	line("workers", "%s", workersSeen(r.Workers))
+	line("workers", "%s", workersSeen(r.WorkersAlive, r.Workers))
 	line("dirty entries", "%s", entriesWaiting(r.DirtyEntries, r.EntriesOfShards))
 	line("river jobs", "%s", queueDepths(r.Queues))
 	line("rebuilds pending", "%d (oldest %.1f s)", r.Rebuilds.Pending, r.Rebuilds.OldestSeconds)
@@ -315,7 +317,8 @@ func timeOf(t pgtype.Timestamptz) *time.Time {
 	return &utc
 }
 
-func workersSeen(workers []workerReport) string {
+// workersSeen names those of the listed workers that are alive. More may be than are listed.
+func workersSeen(count int64, workers []workerReport) string {
 	var alive []string
 	for _, w := range workers {
 		if !w.Late {
@@ -325,10 +328,14 @@ func workersSeen(workers []workerReport) string {
 	switch {
 	case len(workers) == 0:
 		return "none"
-	case len(alive) == 0:
+	case count == 0 || len(alive) == 0:
 		return fmt.Sprintf("none; the last was seen %.0f s ago", workers[0].Seconds)
 	default:
-		return fmt.Sprintf("%d; %s", len(alive), strings.Join(alive, "; "))
+		said := fmt.Sprintf("%d; %s", count, strings.Join(alive, "; "))
+		if more := count - int64(len(alive)); more > 0 {
+			said += fmt.Sprintf("; and %d more", more)
+		}
+		return said
 	}
 }
 

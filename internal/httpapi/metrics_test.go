@@ -6,12 +6,14 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"daybook/internal/httpapi"
 	"daybook/internal/testdb"
+	"daybook/queries"
 )
 
 func TestRollupMetrics(t *testing.T) {
@@ -112,6 +114,36 @@ daybook_dirty_entries 10000
 # TYPE daybook_rollup_up gauge
 daybook_rollup_up 0
 `)
+}
+
+// A transaction that has written and stands idle has no snapshot, and still keeps Postgres from cleaning up.
+func TestIdleWritersHoldBackCleanup(t *testing.T) {
+	t.Parallel()
+	pool := testdb.New(t)
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(t.Context())
+	if _, err := tx.Exec(t.Context(), `INSERT INTO public.workspace (slug) VALUES ('held')`); err != nil {
+		t.Fatal(err)
+	}
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
+	// Transactions of other tests do not last for long.
+	for age := 0.0; age < 3; <-look.C {
+		if err := pool.QueryRow(t.Context(), `SELECT extract(epoch FROM clock_timestamp() - min(xact_start))::float8 FROM pg_stat_activity
+			WHERE datname = current_database() AND state = 'idle in transaction'`).Scan(&age); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fleet, err := queries.New(pool).GetFleet(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fleet.HolderSeconds < 3 {
+		t.Errorf("the oldest transaction is said to be %.1f s old, want 3 s at least", fleet.HolderSeconds)
+	}
 }
 
 func TestMetricsAreServed(t *testing.T) {

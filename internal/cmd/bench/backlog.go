@@ -43,7 +43,7 @@ func (b *bench) backlog(ctx context.Context) error {
 	say("draining %d entries of %d tasks", entries, tasks)
 	var workers *fleet
 	took, err := timed(func() (err error) {
-		if workers, err = b.startFleet(ctx, h); err != nil {
+		if workers, err = b.startFleet(ctx, h, 2); err != nil {
 			return err
 		}
 		return workers.awaitDrained(ctx, entries)

@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// fleet is two workers on a host, with their defaults.
+// fleet is some workers on a host, with their defaults.
 type fleet struct {
 	b       *bench
 	host    *host
-	workers [2]*workerProcess
+	workers []*workerProcess
 }
 
 // workerProcess is a worker and where its metrics are.
@@ -24,9 +24,9 @@ type workerProcess struct {
 	metrics string
 }
 
-// startFleet returns when both have begun to work.
-func (b *bench) startFleet(ctx context.Context, h *host) (*fleet, error) {
-	f := &fleet{b: b, host: h}
+// startFleet returns when all of them have begun to work.
+func (b *bench) startFleet(ctx context.Context, h *host, workers int) (*fleet, error) {
+	f := &fleet{b: b, host: h, workers: make([]*workerProcess, workers)}
 	for i := range f.workers {
 		if err := f.start(ctx, i); err != nil {
 			f.stop()
@@ -68,7 +68,7 @@ func (f *fleet) stop() {
 	group.Wait() //nolint:errcheck // None returns one.
 }
 
-// scrape returns what both have counted since they started.
+// scrape returns what they have counted since they started.
 func (f *fleet) scrape(ctx context.Context) (counters, error) {
 	var sum counters
 	for _, w := range f.workers {

@@ -27,7 +27,7 @@ func statement(name string) string { return benchhost.Statement(statements, name
 
 type cli struct {
 	DatabaseURL string   `name:"database-url" env:"DATABASE_URL" required:"" placeholder:"URL" help:"A Postgres server for tests, as postgres://user:password@host/database. Databases of the bench's own are made on it and dropped."`
-	Only        []string `placeholder:"ROW,..." help:"Measure only these: ${enum}." enum:"apply,backlog,backfill,rebuild,verify,freshness,disturb,write,read,space,memory,queue,idle"`
+	Only        []string `placeholder:"ROW,..." help:"Measure only these: ${enum}. All but scale if there is none." enum:"apply,backlog,backfill,rebuild,verify,freshness,disturb,write,read,space,memory,queue,idle,scale"`
 
 	Rows  int `default:"1000000" help:"Usage rows of the middle host, which most is measured on. Default ${default}."`
 	Small int `help:"Usage rows of the small host. Default a tenth of --rows."`
@@ -110,6 +110,7 @@ var works = []struct {
 	{"disturb", (*bench).disturb},
 	{"queue", (*bench).queue},
 	{"write", (*bench).write},
+	{"scale", (*bench).scale},
 	{"memory", (*bench).memory},
 }
 
@@ -117,7 +118,7 @@ var works = []struct {
 var loads = []string{"backfill", "read", "backlog", "freshness"}
 
 func (c *cli) wants(key string) bool {
-	return len(c.Only) == 0 || slices.Contains(c.Only, key) || (slices.Contains(c.Only, "memory") && slices.Contains(loads, key))
+	return (len(c.Only) == 0 && key != "scale") || slices.Contains(c.Only, key) || (slices.Contains(c.Only, "memory") && slices.Contains(loads, key))
 }
 
 // bench is a run.

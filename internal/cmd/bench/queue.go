@@ -44,7 +44,7 @@ func (b *bench) queue(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	workers, err := b.startFleet(ctx, h)
+	workers, err := b.startFleet(ctx, h, 2)
 	if err != nil {
 		return err
 	}

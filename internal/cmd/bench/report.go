@@ -127,7 +127,7 @@ func (b *bench) note(format string, args ...any) {
 
 // order is that of the table.
 var order = []string{
-	"apply", "backlog", "backfill", "rebuild", "verify", "freshness", "disturb", "write", "read", "space", "memory", "queue", "idle",
+	"apply", "backlog", "backfill", "rebuild", "verify", "freshness", "disturb", "write", "read", "space", "memory", "queue", "idle", "scale",
 }
 
 // write writes the report in Markdown.
