@@ -64,6 +64,10 @@ test-ops: build ## run the tests of rules, alerts, dashboard and runbook, with a
 	fi; \
 	go test -tags ops -count 1 -timeout 15m ./internal/ops
 
+.PHONY: check-deploy
+check-deploy: ## parse the files of deploy/ with yamllint, kubectl and systemd-analyze
+	@deploy/check.sh
+
 # The fault suite makes clusters of its own too. CHAOSFLAGS are flags of go test and of the suite: see docs/reliability.md.
 .PHONY: chaos
 chaos: build ## run the fault suite; about an hour, with CHAOSFLAGS=-short some minutes
