@@ -30,10 +30,10 @@ func (b *bench) disturb(ctx context.Context) error {
 	defer workers.stop()
 
 	victim := 0
-	t := &trial{workers: workers, tasks: ids, lag: currentLag(h), disturb: func(ctx context.Context) error {
+	t := &trial{workers: workers, tasks: ids, lag: currentLag(h), disturb: func(context.Context) error {
 		victim = 1 - victim
 		workers.workers[victim].kill()
-		return workers.start(ctx, victim)
+		return workers.start(ctx, victim) // It lives longer than this trial.
 	}}
 	killed, err := t.run(ctx, b.Rate/2, b.Duration)
 	if err != nil {
