@@ -22,10 +22,11 @@ func representatives(usage []usageFact) []represents {
 	result := make([]represents, len(usage))
 	local := func(f *usageFact) day { return f.localDate }
 	utc := func(f *usageFact) day { return f.utcDate }
-	latest(usage, local, func(f, g *usageFact) bool { return true }, func(i int) { result[i].agent = true })
+	whole := func(*usageFact, *usageFact) bool { return true }
+	latest(usage, local, whole, func(i int) { result[i].agent = true })
 	latest(usage, local, func(f, g *usageFact) bool { return f.localHour == g.localHour }, func(i int) { result[i].hour = true })
 	latest(usage, utc, func(f, g *usageFact) bool { return f.utcDate == g.utcDate }, func(i int) { result[i].day = true })
-	latest(usage, utc, func(f, g *usageFact) bool { return true }, func(i int) { result[i].window = true })
+	latest(usage, utc, whole, func(i int) { result[i].window = true })
 	return result
 }
 

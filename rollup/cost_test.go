@@ -74,9 +74,7 @@ func (h *host) readCost(pool *pgxpool.Pool) drainCost {
 	return c
 }
 
-// It runs alone, since it counts what this process allocates.
-//
-//nolint:paralleltest
+//nolint:paralleltest // It counts what this process allocates, so it runs alone.
 func TestWhatADrainCosts(t *testing.T) {
 	h := setup(t, "Asia/Tokyo")
 	trips := &roundTrips{}

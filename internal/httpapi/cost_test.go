@@ -6,9 +6,7 @@ import (
 	"testing"
 )
 
-// It runs alone, since it counts what this process allocates. The race detector adds some.
-//
-//nolint:paralleltest
+//nolint:paralleltest // It counts what this process allocates, so it runs alone. The race detector adds some.
 func TestWhatAnAnswerAllocates(t *testing.T) {
 	b := setup(t)
 	runtime := b.addRuntime(t, "UTC")
