@@ -33,8 +33,8 @@ FROM (
         UNION ALL
         SELECT f.task_id, NULL, NULL
         FROM (
-            SELECT task_id FROM daybook.task_usage_fact
-            UNION SELECT task_id FROM daybook.task_fact
+            SELECT task_id FROM daybook.ledger_usage
+            UNION SELECT task_id FROM daybook.ledger_task
             UNION SELECT task_id FROM daybook.task_usage_daily_quarantine) f
         WHERE NOT EXISTS (SELECT FROM public.agent_task_queue t WHERE t.id = f.task_id)
     ) t

@@ -9,12 +9,12 @@
 -- name: UpdateUsageDaily :many
 WITH change AS (
     SELECT unnest(@runtime_ids::uuid[]) AS runtime_id, unnest(@bucket_dates::date[]) AS bucket_date,
-        unnest(@providers::text[]) AS provider, unnest(@models::text[]) AS model,
+        unnest(@name_ids::integer[]) AS name_id,
         unnest(@input_tokens::bigint[]) AS input_tokens, unnest(@output_tokens::bigint[]) AS output_tokens,
         unnest(@cache_read_tokens::bigint[]) AS cache_read_tokens, unnest(@cache_write_tokens::bigint[]) AS cache_write_tokens,
         unnest(@event_counts::bigint[]) AS event_count, generate_subscripts(@runtime_ids::uuid[], 1) AS n
 ), written AS (
-    UPDATE daybook.task_usage_daily b SET
+    UPDATE daybook.bucket_usage_daily b SET
         input_tokens = b.input_tokens + d.input_tokens,
         output_tokens = b.output_tokens + d.output_tokens,
         cache_read_tokens = b.cache_read_tokens + d.cache_read_tokens,
@@ -23,13 +23,13 @@ WITH change AS (
         generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
         writes = (b.writes + 1) % daybook.writes_per_generation()
     FROM (
-        SELECT c.*, (SELECT x.generation FROM daybook.task_usage_daily x
-            WHERE x.runtime_id = c.runtime_id AND x.bucket_date = c.bucket_date AND x.provider = c.provider AND x.model = c.model
+        SELECT c.*, (SELECT x.generation FROM daybook.bucket_usage_daily x
+            WHERE x.runtime_id = c.runtime_id AND x.bucket_date = c.bucket_date AND x.name_id = c.name_id
             ORDER BY x.generation DESC LIMIT 1) AS generation
         FROM change c
-        ORDER BY c.runtime_id, c.bucket_date, c.provider, c.model
+        ORDER BY c.runtime_id, c.bucket_date, c.name_id
     ) d
-    WHERE b.runtime_id = d.runtime_id AND b.bucket_date = d.bucket_date AND b.provider = d.provider AND b.model = d.model
+    WHERE b.runtime_id = d.runtime_id AND b.bucket_date = d.bucket_date AND b.name_id = d.name_id
       AND b.generation >= d.generation
     RETURNING d.n, (b.event_count <= 0 OR b.input_tokens < 0 OR b.output_tokens < 0 OR b.cache_read_tokens < 0 OR b.cache_write_tokens < 0) AS is_low
 )
@@ -40,13 +40,13 @@ SELECT -w.n FROM written w WHERE w.is_low;
 -- name: UpdateUsageByAgent :many
 WITH change AS (
     SELECT unnest(@runtime_ids::uuid[]) AS runtime_id, unnest(@bucket_dates::date[]) AS bucket_date,
-        unnest(@agent_ids::uuid[]) AS agent_id, unnest(@providers::text[]) AS provider, unnest(@models::text[]) AS model,
+        unnest(@agent_ids::uuid[]) AS agent_id, unnest(@name_ids::integer[]) AS name_id,
         unnest(@input_tokens::bigint[]) AS input_tokens, unnest(@output_tokens::bigint[]) AS output_tokens,
         unnest(@cache_read_tokens::bigint[]) AS cache_read_tokens, unnest(@cache_write_tokens::bigint[]) AS cache_write_tokens,
         unnest(@event_counts::bigint[]) AS event_count, unnest(@task_counts::bigint[]) AS task_count,
         generate_subscripts(@runtime_ids::uuid[], 1) AS n
 ), written AS (
-    UPDATE daybook.task_usage_daily_by_agent b SET
+    UPDATE daybook.bucket_usage_by_agent b SET
         input_tokens = b.input_tokens + d.input_tokens,
         output_tokens = b.output_tokens + d.output_tokens,
         cache_read_tokens = b.cache_read_tokens + d.cache_read_tokens,
@@ -56,11 +56,11 @@ WITH change AS (
         generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
         writes = (b.writes + 1) % daybook.writes_per_generation()
     FROM (
-        SELECT c.*, (SELECT x.ctid FROM daybook.task_usage_daily_by_agent x
-            WHERE x.runtime_id = c.runtime_id AND x.bucket_date = c.bucket_date AND x.agent_id = c.agent_id AND x.provider = c.provider AND x.model = c.model
+        SELECT c.*, (SELECT x.ctid FROM daybook.bucket_usage_by_agent x
+            WHERE x.runtime_id = c.runtime_id AND x.bucket_date = c.bucket_date AND x.agent_id = c.agent_id AND x.name_id = c.name_id
             ORDER BY x.generation DESC LIMIT 1) AS place
         FROM change c
-        ORDER BY c.runtime_id, c.bucket_date, c.agent_id, c.provider, c.model
+        ORDER BY c.runtime_id, c.bucket_date, c.agent_id, c.name_id
     ) d
     WHERE b.ctid = d.place
     RETURNING d.n, (b.event_count <= 0 OR b.input_tokens < 0 OR b.output_tokens < 0 OR b.cache_read_tokens < 0 OR b.cache_write_tokens < 0 OR b.task_count < 0) AS is_low
@@ -72,13 +72,13 @@ SELECT -w.n FROM written w WHERE w.is_low;
 -- name: UpdateUsageByHour :many
 WITH change AS (
     SELECT unnest(@runtime_ids::uuid[]) AS runtime_id, unnest(@bucket_dates::date[]) AS bucket_date,
-        unnest(@hours::smallint[]) AS hour, unnest(@providers::text[]) AS provider, unnest(@models::text[]) AS model,
+        unnest(@hours::smallint[]) AS hour, unnest(@name_ids::integer[]) AS name_id,
         unnest(@input_tokens::bigint[]) AS input_tokens, unnest(@output_tokens::bigint[]) AS output_tokens,
         unnest(@cache_read_tokens::bigint[]) AS cache_read_tokens, unnest(@cache_write_tokens::bigint[]) AS cache_write_tokens,
         unnest(@event_counts::bigint[]) AS event_count, unnest(@task_counts::bigint[]) AS task_count,
         generate_subscripts(@runtime_ids::uuid[], 1) AS n
 ), written AS (
-    UPDATE daybook.task_usage_daily_by_hour b SET
+    UPDATE daybook.bucket_usage_by_hour b SET
         input_tokens = b.input_tokens + d.input_tokens,
         output_tokens = b.output_tokens + d.output_tokens,
         cache_read_tokens = b.cache_read_tokens + d.cache_read_tokens,
@@ -88,11 +88,11 @@ WITH change AS (
         generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
         writes = (b.writes + 1) % daybook.writes_per_generation()
     FROM (
-        SELECT c.*, (SELECT x.ctid FROM daybook.task_usage_daily_by_hour x
-            WHERE x.runtime_id = c.runtime_id AND x.bucket_date = c.bucket_date AND x.hour = c.hour AND x.provider = c.provider AND x.model = c.model
+        SELECT c.*, (SELECT x.ctid FROM daybook.bucket_usage_by_hour x
+            WHERE x.runtime_id = c.runtime_id AND x.bucket_date = c.bucket_date AND x.hour = c.hour AND x.name_id = c.name_id
             ORDER BY x.generation DESC LIMIT 1) AS place
         FROM change c
-        ORDER BY c.runtime_id, c.bucket_date, c.hour, c.provider, c.model
+        ORDER BY c.runtime_id, c.bucket_date, c.hour, c.name_id
     ) d
     WHERE b.ctid = d.place
     RETURNING d.n, (b.event_count <= 0 OR b.input_tokens < 0 OR b.output_tokens < 0 OR b.cache_read_tokens < 0 OR b.cache_write_tokens < 0 OR b.task_count < 0) AS is_low
@@ -128,13 +128,13 @@ SELECT -w.n FROM written w WHERE w.is_low;
 WITH change AS (
     SELECT unnest(@workspace_ids::uuid[]) AS workspace_id, unnest(@bucket_dates::date[]) AS bucket_date,
         unnest(@project_ids::uuid[]) AS project_id, unnest(@agent_ids::uuid[]) AS agent_id,
-        unnest(@providers::text[]) AS provider, unnest(@models::text[]) AS model,
+        unnest(@name_ids::integer[]) AS name_id,
         unnest(@input_tokens::bigint[]) AS input_tokens, unnest(@output_tokens::bigint[]) AS output_tokens,
         unnest(@cache_read_tokens::bigint[]) AS cache_read_tokens, unnest(@cache_write_tokens::bigint[]) AS cache_write_tokens,
         unnest(@event_counts::bigint[]) AS event_count, unnest(@day_task_counts::bigint[]) AS day_task_count,
         unnest(@window_task_counts::bigint[]) AS window_task_count, generate_subscripts(@workspace_ids::uuid[], 1) AS n
 ), of_projects AS (
-    UPDATE daybook.workspace_usage_daily b SET
+    UPDATE daybook.bucket_workspace_usage b SET
         input_tokens = b.input_tokens + d.input_tokens,
         output_tokens = b.output_tokens + d.output_tokens,
         cache_read_tokens = b.cache_read_tokens + d.cache_read_tokens,
@@ -145,17 +145,17 @@ WITH change AS (
         generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
         writes = (b.writes + 1) % daybook.writes_per_generation()
     FROM (
-        SELECT c.*, (SELECT x.ctid FROM daybook.workspace_usage_daily x
-            WHERE x.workspace_id = c.workspace_id AND x.bucket_date = c.bucket_date AND x.project_id = c.project_id AND x.agent_id = c.agent_id AND x.provider = c.provider AND x.model = c.model
+        SELECT c.*, (SELECT x.ctid FROM daybook.bucket_workspace_usage x
+            WHERE x.workspace_id = c.workspace_id AND x.bucket_date = c.bucket_date AND x.project_id = c.project_id AND x.agent_id = c.agent_id AND x.name_id = c.name_id
             ORDER BY x.generation DESC LIMIT 1) AS place
         FROM change c
         WHERE c.project_id IS NOT NULL
-        ORDER BY c.workspace_id, c.bucket_date, c.project_id, c.agent_id, c.provider, c.model
+        ORDER BY c.workspace_id, c.bucket_date, c.project_id, c.agent_id, c.name_id
     ) d
     WHERE b.ctid = d.place
     RETURNING d.n, (b.event_count <= 0 OR b.input_tokens < 0 OR b.output_tokens < 0 OR b.cache_read_tokens < 0 OR b.cache_write_tokens < 0 OR b.day_task_count < 0 OR b.window_task_count < 0) AS is_low
 ), others AS (
-    UPDATE daybook.workspace_usage_daily b SET
+    UPDATE daybook.bucket_workspace_usage b SET
         input_tokens = b.input_tokens + d.input_tokens,
         output_tokens = b.output_tokens + d.output_tokens,
         cache_read_tokens = b.cache_read_tokens + d.cache_read_tokens,
@@ -166,12 +166,12 @@ WITH change AS (
         generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
         writes = (b.writes + 1) % daybook.writes_per_generation()
     FROM (
-        SELECT c.*, (SELECT x.ctid FROM daybook.workspace_usage_daily x
-            WHERE x.workspace_id = c.workspace_id AND x.bucket_date = c.bucket_date AND x.project_id IS NULL AND x.agent_id = c.agent_id AND x.provider = c.provider AND x.model = c.model
+        SELECT c.*, (SELECT x.ctid FROM daybook.bucket_workspace_usage x
+            WHERE x.workspace_id = c.workspace_id AND x.bucket_date = c.bucket_date AND x.project_id IS NULL AND x.agent_id = c.agent_id AND x.name_id = c.name_id
             ORDER BY x.generation DESC LIMIT 1) AS place
         FROM change c
         WHERE c.project_id IS NULL AND (SELECT count(*) FROM of_projects) >= 0
-        ORDER BY c.workspace_id, c.bucket_date, c.agent_id, c.provider, c.model
+        ORDER BY c.workspace_id, c.bucket_date, c.agent_id, c.name_id
     ) d
     WHERE b.ctid = d.place
     RETURNING d.n, (b.event_count <= 0 OR b.input_tokens < 0 OR b.output_tokens < 0 OR b.cache_read_tokens < 0 OR b.cache_write_tokens < 0 OR b.day_task_count < 0 OR b.window_task_count < 0) AS is_low
@@ -185,14 +185,14 @@ SELECT -w.n FROM written w WHERE w.is_low;
 -- name: UpdateWorkspaceUsageByAgent :many
 WITH change AS (
     SELECT unnest(@workspace_ids::uuid[]) AS workspace_id, unnest(@bucket_dates::date[]) AS bucket_date,
-        unnest(@agent_ids::uuid[]) AS agent_id, unnest(@providers::text[]) AS provider, unnest(@models::text[]) AS model,
+        unnest(@agent_ids::uuid[]) AS agent_id, unnest(@name_ids::integer[]) AS name_id,
         unnest(@input_tokens::bigint[]) AS input_tokens, unnest(@output_tokens::bigint[]) AS output_tokens,
         unnest(@cache_read_tokens::bigint[]) AS cache_read_tokens, unnest(@cache_write_tokens::bigint[]) AS cache_write_tokens,
         unnest(@event_counts::bigint[]) AS event_count, unnest(@day_task_counts::bigint[]) AS day_task_count,
         unnest(@window_task_counts::bigint[]) AS window_task_count,
         generate_subscripts(@workspace_ids::uuid[], 1) AS n
 ), written AS (
-    UPDATE daybook.workspace_usage_daily_by_agent b SET
+    UPDATE daybook.bucket_workspace_usage_by_agent b SET
         input_tokens = b.input_tokens + d.input_tokens,
         output_tokens = b.output_tokens + d.output_tokens,
         cache_read_tokens = b.cache_read_tokens + d.cache_read_tokens,
@@ -203,11 +203,11 @@ WITH change AS (
         generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
         writes = (b.writes + 1) % daybook.writes_per_generation()
     FROM (
-        SELECT c.*, (SELECT x.ctid FROM daybook.workspace_usage_daily_by_agent x
-            WHERE x.workspace_id = c.workspace_id AND x.bucket_date = c.bucket_date AND x.agent_id = c.agent_id AND x.provider = c.provider AND x.model = c.model
+        SELECT c.*, (SELECT x.ctid FROM daybook.bucket_workspace_usage_by_agent x
+            WHERE x.workspace_id = c.workspace_id AND x.bucket_date = c.bucket_date AND x.agent_id = c.agent_id AND x.name_id = c.name_id
             ORDER BY x.generation DESC LIMIT 1) AS place
         FROM change c
-        ORDER BY c.workspace_id, c.bucket_date, c.agent_id, c.provider, c.model
+        ORDER BY c.workspace_id, c.bucket_date, c.agent_id, c.name_id
     ) d
     WHERE b.ctid = d.place
     RETURNING d.n, (b.event_count <= 0 OR b.input_tokens < 0 OR b.output_tokens < 0 OR b.cache_read_tokens < 0 OR b.cache_write_tokens < 0 OR b.day_task_count < 0 OR b.window_task_count < 0) AS is_low
@@ -266,20 +266,21 @@ SELECT -w.n FROM written w WHERE w.is_low;
 -- Then the others. These statements look again.
 
 -- name: AddToUsageDaily :exec
-INSERT INTO daybook.task_usage_daily AS b
+INSERT INTO daybook.bucket_usage_daily AS b (
+    runtime_id, bucket_date, name_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count, generation)
 SELECT d.*, coalesce((
-    SELECT x.generation FROM daybook.task_usage_daily x
-    WHERE x.runtime_id = d.runtime_id AND x.bucket_date = d.bucket_date AND x.provider = d.provider AND x.model = d.model
+    SELECT x.generation FROM daybook.bucket_usage_daily x
+    WHERE x.runtime_id = d.runtime_id AND x.bucket_date = d.bucket_date AND x.name_id = d.name_id
     ORDER BY x.generation DESC LIMIT 1), 0)
 FROM (
     SELECT unnest(@runtime_ids::uuid[]) AS runtime_id, unnest(@bucket_dates::date[]) AS bucket_date,
-        unnest(@providers::text[]) AS provider, unnest(@models::text[]) AS model,
+        unnest(@name_ids::integer[]) AS name_id,
         unnest(@input_tokens::bigint[]) AS input_tokens, unnest(@output_tokens::bigint[]) AS output_tokens,
         unnest(@cache_read_tokens::bigint[]) AS cache_read_tokens,
         unnest(@cache_write_tokens::bigint[]) AS cache_write_tokens, unnest(@event_counts::bigint[]) AS event_count
 ) d
-ORDER BY 1, 2, 3, 4
-ON CONFLICT (runtime_id, bucket_date, provider, model, generation) DO UPDATE SET
+ORDER BY 1, 2, 3
+ON CONFLICT (runtime_id, bucket_date, name_id, generation) DO UPDATE SET
     input_tokens = b.input_tokens + excluded.input_tokens,
     output_tokens = b.output_tokens + excluded.output_tokens,
     cache_read_tokens = b.cache_read_tokens + excluded.cache_read_tokens,
@@ -289,21 +290,23 @@ ON CONFLICT (runtime_id, bucket_date, provider, model, generation) DO UPDATE SET
     writes = (b.writes + 1) % daybook.writes_per_generation();
 
 -- name: AddToUsageByAgent :exec
-INSERT INTO daybook.task_usage_daily_by_agent AS b
+INSERT INTO daybook.bucket_usage_by_agent AS b (
+    runtime_id, bucket_date, agent_id, name_id,
+    input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count, task_count, generation)
 SELECT d.*, coalesce((
-    SELECT x.generation FROM daybook.task_usage_daily_by_agent x
-    WHERE x.runtime_id = d.runtime_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id AND x.provider = d.provider AND x.model = d.model
+    SELECT x.generation FROM daybook.bucket_usage_by_agent x
+    WHERE x.runtime_id = d.runtime_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id AND x.name_id = d.name_id
     ORDER BY x.generation DESC LIMIT 1), 0)
 FROM (
     SELECT unnest(@runtime_ids::uuid[]) AS runtime_id, unnest(@bucket_dates::date[]) AS bucket_date,
-        unnest(@agent_ids::uuid[]) AS agent_id, unnest(@providers::text[]) AS provider, unnest(@models::text[]) AS model,
+        unnest(@agent_ids::uuid[]) AS agent_id, unnest(@name_ids::integer[]) AS name_id,
         unnest(@input_tokens::bigint[]) AS input_tokens, unnest(@output_tokens::bigint[]) AS output_tokens,
         unnest(@cache_read_tokens::bigint[]) AS cache_read_tokens,
         unnest(@cache_write_tokens::bigint[]) AS cache_write_tokens, unnest(@event_counts::bigint[]) AS event_count,
         unnest(@task_counts::bigint[]) AS task_count
 ) d
-ORDER BY 1, 2, 3, 4, 5
-ON CONFLICT (runtime_id, bucket_date, agent_id, provider, model, generation) DO UPDATE SET
+ORDER BY 1, 2, 3, 4
+ON CONFLICT (runtime_id, bucket_date, agent_id, name_id, generation) DO UPDATE SET
     input_tokens = b.input_tokens + excluded.input_tokens,
     output_tokens = b.output_tokens + excluded.output_tokens,
     cache_read_tokens = b.cache_read_tokens + excluded.cache_read_tokens,
@@ -314,21 +317,23 @@ ON CONFLICT (runtime_id, bucket_date, agent_id, provider, model, generation) DO 
     writes = (b.writes + 1) % daybook.writes_per_generation();
 
 -- name: AddToUsageByHour :exec
-INSERT INTO daybook.task_usage_daily_by_hour AS b
+INSERT INTO daybook.bucket_usage_by_hour AS b (
+    runtime_id, bucket_date, hour, name_id,
+    input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count, task_count, generation)
 SELECT d.*, coalesce((
-    SELECT x.generation FROM daybook.task_usage_daily_by_hour x
-    WHERE x.runtime_id = d.runtime_id AND x.bucket_date = d.bucket_date AND x.hour = d.hour AND x.provider = d.provider AND x.model = d.model
+    SELECT x.generation FROM daybook.bucket_usage_by_hour x
+    WHERE x.runtime_id = d.runtime_id AND x.bucket_date = d.bucket_date AND x.hour = d.hour AND x.name_id = d.name_id
     ORDER BY x.generation DESC LIMIT 1), 0)
 FROM (
     SELECT unnest(@runtime_ids::uuid[]) AS runtime_id, unnest(@bucket_dates::date[]) AS bucket_date,
-        unnest(@hours::smallint[]) AS hour, unnest(@providers::text[]) AS provider, unnest(@models::text[]) AS model,
+        unnest(@hours::smallint[]) AS hour, unnest(@name_ids::integer[]) AS name_id,
         unnest(@input_tokens::bigint[]) AS input_tokens, unnest(@output_tokens::bigint[]) AS output_tokens,
         unnest(@cache_read_tokens::bigint[]) AS cache_read_tokens,
         unnest(@cache_write_tokens::bigint[]) AS cache_write_tokens, unnest(@event_counts::bigint[]) AS event_count,
         unnest(@task_counts::bigint[]) AS task_count
 ) d
-ORDER BY 1, 2, 3, 4, 5
-ON CONFLICT (runtime_id, bucket_date, hour, provider, model, generation) DO UPDATE SET
+ORDER BY 1, 2, 3, 4
+ON CONFLICT (runtime_id, bucket_date, hour, name_id, generation) DO UPDATE SET
     input_tokens = b.input_tokens + excluded.input_tokens,
     output_tokens = b.output_tokens + excluded.output_tokens,
     cache_read_tokens = b.cache_read_tokens + excluded.cache_read_tokens,
@@ -355,25 +360,27 @@ ON CONFLICT (runtime_id, hour, generation) DO UPDATE SET
     writes = (b.writes + 1) % daybook.writes_per_generation();
 
 -- name: AddToWorkspaceUsage :exec
-INSERT INTO daybook.workspace_usage_daily AS b
+INSERT INTO daybook.bucket_workspace_usage AS b (
+    workspace_id, bucket_date, project_id, agent_id, name_id,
+    input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count, day_task_count, window_task_count, generation)
 SELECT d.*, coalesce(CASE WHEN d.project_id IS NULL
-    THEN (SELECT x.generation FROM daybook.workspace_usage_daily x
-        WHERE x.project_id IS NULL AND x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id AND x.provider = d.provider AND x.model = d.model
+    THEN (SELECT x.generation FROM daybook.bucket_workspace_usage x
+        WHERE x.project_id IS NULL AND x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id AND x.name_id = d.name_id
         ORDER BY x.generation DESC LIMIT 1)
-    ELSE (SELECT x.generation FROM daybook.workspace_usage_daily x
-        WHERE x.project_id = d.project_id AND x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id AND x.provider = d.provider AND x.model = d.model
+    ELSE (SELECT x.generation FROM daybook.bucket_workspace_usage x
+        WHERE x.project_id = d.project_id AND x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id AND x.name_id = d.name_id
         ORDER BY x.generation DESC LIMIT 1) END, 0)
 FROM (
     SELECT unnest(@workspace_ids::uuid[]) AS workspace_id, unnest(@bucket_dates::date[]) AS bucket_date,
         unnest(@project_ids::uuid[]) AS project_id, unnest(@agent_ids::uuid[]) AS agent_id,
-        unnest(@providers::text[]) AS provider, unnest(@models::text[]) AS model,
+        unnest(@name_ids::integer[]) AS name_id,
         unnest(@input_tokens::bigint[]) AS input_tokens, unnest(@output_tokens::bigint[]) AS output_tokens,
         unnest(@cache_read_tokens::bigint[]) AS cache_read_tokens,
         unnest(@cache_write_tokens::bigint[]) AS cache_write_tokens, unnest(@event_counts::bigint[]) AS event_count,
         unnest(@day_task_counts::bigint[]) AS day_task_count, unnest(@window_task_counts::bigint[]) AS window_task_count
 ) d
-ORDER BY d.project_id IS NULL, 1, 2, 3, 4, 5, 6
-ON CONFLICT (workspace_id, bucket_date, project_id, agent_id, provider, model, generation) DO UPDATE SET
+ORDER BY d.project_id IS NULL, 1, 2, 3, 4, 5
+ON CONFLICT (workspace_id, bucket_date, project_id, agent_id, name_id, generation) DO UPDATE SET
     input_tokens = b.input_tokens + excluded.input_tokens,
     output_tokens = b.output_tokens + excluded.output_tokens,
     cache_read_tokens = b.cache_read_tokens + excluded.cache_read_tokens,
@@ -385,21 +392,23 @@ ON CONFLICT (workspace_id, bucket_date, project_id, agent_id, provider, model, g
     writes = (b.writes + 1) % daybook.writes_per_generation();
 
 -- name: AddToWorkspaceUsageByAgent :exec
-INSERT INTO daybook.workspace_usage_daily_by_agent AS b
+INSERT INTO daybook.bucket_workspace_usage_by_agent AS b (
+    workspace_id, bucket_date, agent_id, name_id,
+    input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count, day_task_count, window_task_count, generation)
 SELECT d.*, coalesce((
-    SELECT x.generation FROM daybook.workspace_usage_daily_by_agent x
-    WHERE x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id AND x.provider = d.provider AND x.model = d.model
+    SELECT x.generation FROM daybook.bucket_workspace_usage_by_agent x
+    WHERE x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id AND x.name_id = d.name_id
     ORDER BY x.generation DESC LIMIT 1), 0)
 FROM (
     SELECT unnest(@workspace_ids::uuid[]) AS workspace_id, unnest(@bucket_dates::date[]) AS bucket_date,
-        unnest(@agent_ids::uuid[]) AS agent_id, unnest(@providers::text[]) AS provider, unnest(@models::text[]) AS model,
+        unnest(@agent_ids::uuid[]) AS agent_id, unnest(@name_ids::integer[]) AS name_id,
         unnest(@input_tokens::bigint[]) AS input_tokens, unnest(@output_tokens::bigint[]) AS output_tokens,
         unnest(@cache_read_tokens::bigint[]) AS cache_read_tokens,
         unnest(@cache_write_tokens::bigint[]) AS cache_write_tokens, unnest(@event_counts::bigint[]) AS event_count,
         unnest(@day_task_counts::bigint[]) AS day_task_count, unnest(@window_task_counts::bigint[]) AS window_task_count
 ) d
-ORDER BY 1, 2, 3, 4, 5
-ON CONFLICT (workspace_id, bucket_date, agent_id, provider, model, generation) DO UPDATE SET
+ORDER BY 1, 2, 3, 4
+ON CONFLICT (workspace_id, bucket_date, agent_id, name_id, generation) DO UPDATE SET
     input_tokens = b.input_tokens + excluded.input_tokens,
     output_tokens = b.output_tokens + excluded.output_tokens,
     cache_read_tokens = b.cache_read_tokens + excluded.cache_read_tokens,
@@ -441,11 +450,11 @@ ON CONFLICT (workspace_id, bucket_date, project_id, agent_id, generation) DO UPD
 WITH lost AS (
     SELECT DISTINCT unnest(@runtime_ids::uuid[]) AS runtime_id, unnest(@bucket_dates::date[]) AS bucket_date
 ), deleted AS (
-    DELETE FROM daybook.task_usage_daily b USING lost
+    DELETE FROM daybook.bucket_usage_daily b USING lost
     WHERE b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date AND b.event_count <= 0
 )
 SELECT DISTINCT b.runtime_id
-FROM daybook.task_usage_daily b
+FROM daybook.bucket_usage_daily b
 JOIN lost ON b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date
 WHERE b.event_count < 0
    OR (b.event_count = 0 AND (b.input_tokens <> 0 OR b.output_tokens <> 0 OR b.cache_read_tokens <> 0 OR b.cache_write_tokens <> 0))
@@ -455,11 +464,11 @@ WHERE b.event_count < 0
 WITH lost AS (
     SELECT DISTINCT unnest(@runtime_ids::uuid[]) AS runtime_id, unnest(@bucket_dates::date[]) AS bucket_date
 ), deleted AS (
-    DELETE FROM daybook.task_usage_daily_by_agent b USING lost
+    DELETE FROM daybook.bucket_usage_by_agent b USING lost
     WHERE b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date AND b.event_count <= 0
 )
 SELECT DISTINCT b.runtime_id
-FROM daybook.task_usage_daily_by_agent b
+FROM daybook.bucket_usage_by_agent b
 JOIN lost ON b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date
 WHERE b.event_count < 0 OR b.task_count < 0
    OR (b.event_count = 0 AND (b.input_tokens <> 0 OR b.output_tokens <> 0 OR b.cache_read_tokens <> 0 OR b.cache_write_tokens <> 0))
@@ -469,11 +478,11 @@ WHERE b.event_count < 0 OR b.task_count < 0
 WITH lost AS (
     SELECT DISTINCT unnest(@runtime_ids::uuid[]) AS runtime_id, unnest(@bucket_dates::date[]) AS bucket_date
 ), deleted AS (
-    DELETE FROM daybook.task_usage_daily_by_hour b USING lost
+    DELETE FROM daybook.bucket_usage_by_hour b USING lost
     WHERE b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date AND b.event_count <= 0
 )
 SELECT DISTINCT b.runtime_id
-FROM daybook.task_usage_daily_by_hour b
+FROM daybook.bucket_usage_by_hour b
 JOIN lost ON b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date
 WHERE b.event_count < 0 OR b.task_count < 0
    OR (b.event_count = 0 AND (b.input_tokens <> 0 OR b.output_tokens <> 0 OR b.cache_read_tokens <> 0 OR b.cache_write_tokens <> 0))
@@ -491,11 +500,11 @@ WHERE b.runtime_id = ANY(@runtime_ids::uuid[]) AND b.task_count < 0;
 WITH lost AS (
     SELECT DISTINCT unnest(@workspace_ids::uuid[]) AS workspace_id, unnest(@bucket_dates::date[]) AS bucket_date
 ), deleted AS (
-    DELETE FROM daybook.workspace_usage_daily b USING lost
+    DELETE FROM daybook.bucket_workspace_usage b USING lost
     WHERE b.workspace_id = lost.workspace_id AND b.bucket_date = lost.bucket_date AND b.event_count <= 0
 )
 SELECT DISTINCT b.workspace_id
-FROM daybook.workspace_usage_daily b
+FROM daybook.bucket_workspace_usage b
 JOIN lost ON b.workspace_id = lost.workspace_id AND b.bucket_date = lost.bucket_date
 WHERE b.event_count < 0 OR b.day_task_count < 0 OR b.window_task_count < 0
    OR (b.event_count = 0 AND (b.input_tokens <> 0 OR b.output_tokens <> 0 OR b.cache_read_tokens <> 0 OR b.cache_write_tokens <> 0))
@@ -505,11 +514,11 @@ WHERE b.event_count < 0 OR b.day_task_count < 0 OR b.window_task_count < 0
 WITH lost AS (
     SELECT DISTINCT unnest(@workspace_ids::uuid[]) AS workspace_id, unnest(@bucket_dates::date[]) AS bucket_date
 ), deleted AS (
-    DELETE FROM daybook.workspace_usage_daily_by_agent b USING lost
+    DELETE FROM daybook.bucket_workspace_usage_by_agent b USING lost
     WHERE b.workspace_id = lost.workspace_id AND b.bucket_date = lost.bucket_date AND b.event_count <= 0
 )
 SELECT DISTINCT b.workspace_id
-FROM daybook.workspace_usage_daily_by_agent b
+FROM daybook.bucket_workspace_usage_by_agent b
 JOIN lost ON b.workspace_id = lost.workspace_id AND b.bucket_date = lost.bucket_date
 WHERE b.event_count < 0 OR b.day_task_count < 0 OR b.window_task_count < 0
    OR (b.event_count = 0 AND (b.input_tokens <> 0 OR b.output_tokens <> 0 OR b.cache_read_tokens <> 0 OR b.cache_write_tokens <> 0))

@@ -40,21 +40,23 @@ func (q *Queries) AddToActivityByHour(ctx context.Context, arg AddToActivityByHo
 }
 
 const addToUsageByAgent = `-- name: AddToUsageByAgent :exec
-INSERT INTO daybook.task_usage_daily_by_agent AS b
-SELECT d.runtime_id, d.bucket_date, d.agent_id, d.provider, d.model, d.input_tokens, d.output_tokens, d.cache_read_tokens, d.cache_write_tokens, d.event_count, d.task_count, coalesce((
-    SELECT x.generation FROM daybook.task_usage_daily_by_agent x
-    WHERE x.runtime_id = d.runtime_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id AND x.provider = d.provider AND x.model = d.model
+INSERT INTO daybook.bucket_usage_by_agent AS b (
+    runtime_id, bucket_date, agent_id, name_id,
+    input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count, task_count, generation)
+SELECT d.runtime_id, d.bucket_date, d.agent_id, d.name_id, d.input_tokens, d.output_tokens, d.cache_read_tokens, d.cache_write_tokens, d.event_count, d.task_count, coalesce((
+    SELECT x.generation FROM daybook.bucket_usage_by_agent x
+    WHERE x.runtime_id = d.runtime_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id AND x.name_id = d.name_id
     ORDER BY x.generation DESC LIMIT 1), 0)
 FROM (
     SELECT unnest($1::uuid[]) AS runtime_id, unnest($2::date[]) AS bucket_date,
-        unnest($3::uuid[]) AS agent_id, unnest($4::text[]) AS provider, unnest($5::text[]) AS model,
-        unnest($6::bigint[]) AS input_tokens, unnest($7::bigint[]) AS output_tokens,
-        unnest($8::bigint[]) AS cache_read_tokens,
-        unnest($9::bigint[]) AS cache_write_tokens, unnest($10::bigint[]) AS event_count,
-        unnest($11::bigint[]) AS task_count
+        unnest($3::uuid[]) AS agent_id, unnest($4::integer[]) AS name_id,
+        unnest($5::bigint[]) AS input_tokens, unnest($6::bigint[]) AS output_tokens,
+        unnest($7::bigint[]) AS cache_read_tokens,
+        unnest($8::bigint[]) AS cache_write_tokens, unnest($9::bigint[]) AS event_count,
+        unnest($10::bigint[]) AS task_count
 ) d
-ORDER BY 1, 2, 3, 4, 5
-ON CONFLICT (runtime_id, bucket_date, agent_id, provider, model, generation) DO UPDATE SET
+ORDER BY 1, 2, 3, 4
+ON CONFLICT (runtime_id, bucket_date, agent_id, name_id, generation) DO UPDATE SET
     input_tokens = b.input_tokens + excluded.input_tokens,
     output_tokens = b.output_tokens + excluded.output_tokens,
     cache_read_tokens = b.cache_read_tokens + excluded.cache_read_tokens,
@@ -69,8 +71,7 @@ type AddToUsageByAgentParams struct {
 	RuntimeIds       []pgtype.UUID
 	BucketDates      []pgtype.Date
 	AgentIds         []pgtype.UUID
-	Providers        []string
-	Models           []string
+	NameIds          []int32
 	InputTokens      []int64
 	OutputTokens     []int64
 	CacheReadTokens  []int64
@@ -84,8 +85,7 @@ func (q *Queries) AddToUsageByAgent(ctx context.Context, arg AddToUsageByAgentPa
 		arg.RuntimeIds,
 		arg.BucketDates,
 		arg.AgentIds,
-		arg.Providers,
-		arg.Models,
+		arg.NameIds,
 		arg.InputTokens,
 		arg.OutputTokens,
 		arg.CacheReadTokens,
@@ -97,21 +97,23 @@ func (q *Queries) AddToUsageByAgent(ctx context.Context, arg AddToUsageByAgentPa
 }
 
 const addToUsageByHour = `-- name: AddToUsageByHour :exec
-INSERT INTO daybook.task_usage_daily_by_hour AS b
-SELECT d.runtime_id, d.bucket_date, d.hour, d.provider, d.model, d.input_tokens, d.output_tokens, d.cache_read_tokens, d.cache_write_tokens, d.event_count, d.task_count, coalesce((
-    SELECT x.generation FROM daybook.task_usage_daily_by_hour x
-    WHERE x.runtime_id = d.runtime_id AND x.bucket_date = d.bucket_date AND x.hour = d.hour AND x.provider = d.provider AND x.model = d.model
+INSERT INTO daybook.bucket_usage_by_hour AS b (
+    runtime_id, bucket_date, hour, name_id,
+    input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count, task_count, generation)
+SELECT d.runtime_id, d.bucket_date, d.hour, d.name_id, d.input_tokens, d.output_tokens, d.cache_read_tokens, d.cache_write_tokens, d.event_count, d.task_count, coalesce((
+    SELECT x.generation FROM daybook.bucket_usage_by_hour x
+    WHERE x.runtime_id = d.runtime_id AND x.bucket_date = d.bucket_date AND x.hour = d.hour AND x.name_id = d.name_id
     ORDER BY x.generation DESC LIMIT 1), 0)
 FROM (
     SELECT unnest($1::uuid[]) AS runtime_id, unnest($2::date[]) AS bucket_date,
-        unnest($3::smallint[]) AS hour, unnest($4::text[]) AS provider, unnest($5::text[]) AS model,
-        unnest($6::bigint[]) AS input_tokens, unnest($7::bigint[]) AS output_tokens,
-        unnest($8::bigint[]) AS cache_read_tokens,
-        unnest($9::bigint[]) AS cache_write_tokens, unnest($10::bigint[]) AS event_count,
-        unnest($11::bigint[]) AS task_count
+        unnest($3::smallint[]) AS hour, unnest($4::integer[]) AS name_id,
+        unnest($5::bigint[]) AS input_tokens, unnest($6::bigint[]) AS output_tokens,
+        unnest($7::bigint[]) AS cache_read_tokens,
+        unnest($8::bigint[]) AS cache_write_tokens, unnest($9::bigint[]) AS event_count,
+        unnest($10::bigint[]) AS task_count
 ) d
-ORDER BY 1, 2, 3, 4, 5
-ON CONFLICT (runtime_id, bucket_date, hour, provider, model, generation) DO UPDATE SET
+ORDER BY 1, 2, 3, 4
+ON CONFLICT (runtime_id, bucket_date, hour, name_id, generation) DO UPDATE SET
     input_tokens = b.input_tokens + excluded.input_tokens,
     output_tokens = b.output_tokens + excluded.output_tokens,
     cache_read_tokens = b.cache_read_tokens + excluded.cache_read_tokens,
@@ -126,8 +128,7 @@ type AddToUsageByHourParams struct {
 	RuntimeIds       []pgtype.UUID
 	BucketDates      []pgtype.Date
 	Hours            []int16
-	Providers        []string
-	Models           []string
+	NameIds          []int32
 	InputTokens      []int64
 	OutputTokens     []int64
 	CacheReadTokens  []int64
@@ -141,8 +142,7 @@ func (q *Queries) AddToUsageByHour(ctx context.Context, arg AddToUsageByHourPara
 		arg.RuntimeIds,
 		arg.BucketDates,
 		arg.Hours,
-		arg.Providers,
-		arg.Models,
+		arg.NameIds,
 		arg.InputTokens,
 		arg.OutputTokens,
 		arg.CacheReadTokens,
@@ -155,20 +155,21 @@ func (q *Queries) AddToUsageByHour(ctx context.Context, arg AddToUsageByHourPara
 
 const addToUsageDaily = `-- name: AddToUsageDaily :exec
 
-INSERT INTO daybook.task_usage_daily AS b
-SELECT d.runtime_id, d.bucket_date, d.provider, d.model, d.input_tokens, d.output_tokens, d.cache_read_tokens, d.cache_write_tokens, d.event_count, coalesce((
-    SELECT x.generation FROM daybook.task_usage_daily x
-    WHERE x.runtime_id = d.runtime_id AND x.bucket_date = d.bucket_date AND x.provider = d.provider AND x.model = d.model
+INSERT INTO daybook.bucket_usage_daily AS b (
+    runtime_id, bucket_date, name_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count, generation)
+SELECT d.runtime_id, d.bucket_date, d.name_id, d.input_tokens, d.output_tokens, d.cache_read_tokens, d.cache_write_tokens, d.event_count, coalesce((
+    SELECT x.generation FROM daybook.bucket_usage_daily x
+    WHERE x.runtime_id = d.runtime_id AND x.bucket_date = d.bucket_date AND x.name_id = d.name_id
     ORDER BY x.generation DESC LIMIT 1), 0)
 FROM (
     SELECT unnest($1::uuid[]) AS runtime_id, unnest($2::date[]) AS bucket_date,
-        unnest($3::text[]) AS provider, unnest($4::text[]) AS model,
-        unnest($5::bigint[]) AS input_tokens, unnest($6::bigint[]) AS output_tokens,
-        unnest($7::bigint[]) AS cache_read_tokens,
-        unnest($8::bigint[]) AS cache_write_tokens, unnest($9::bigint[]) AS event_count
+        unnest($3::integer[]) AS name_id,
+        unnest($4::bigint[]) AS input_tokens, unnest($5::bigint[]) AS output_tokens,
+        unnest($6::bigint[]) AS cache_read_tokens,
+        unnest($7::bigint[]) AS cache_write_tokens, unnest($8::bigint[]) AS event_count
 ) d
-ORDER BY 1, 2, 3, 4
-ON CONFLICT (runtime_id, bucket_date, provider, model, generation) DO UPDATE SET
+ORDER BY 1, 2, 3
+ON CONFLICT (runtime_id, bucket_date, name_id, generation) DO UPDATE SET
     input_tokens = b.input_tokens + excluded.input_tokens,
     output_tokens = b.output_tokens + excluded.output_tokens,
     cache_read_tokens = b.cache_read_tokens + excluded.cache_read_tokens,
@@ -181,8 +182,7 @@ ON CONFLICT (runtime_id, bucket_date, provider, model, generation) DO UPDATE SET
 type AddToUsageDailyParams struct {
 	RuntimeIds       []pgtype.UUID
 	BucketDates      []pgtype.Date
-	Providers        []string
-	Models           []string
+	NameIds          []int32
 	InputTokens      []int64
 	OutputTokens     []int64
 	CacheReadTokens  []int64
@@ -195,8 +195,7 @@ func (q *Queries) AddToUsageDaily(ctx context.Context, arg AddToUsageDailyParams
 	_, err := q.db.Exec(ctx, addToUsageDaily,
 		arg.RuntimeIds,
 		arg.BucketDates,
-		arg.Providers,
-		arg.Models,
+		arg.NameIds,
 		arg.InputTokens,
 		arg.OutputTokens,
 		arg.CacheReadTokens,
@@ -254,25 +253,27 @@ func (q *Queries) AddToWorkspaceRunTime(ctx context.Context, arg AddToWorkspaceR
 }
 
 const addToWorkspaceUsage = `-- name: AddToWorkspaceUsage :exec
-INSERT INTO daybook.workspace_usage_daily AS b
-SELECT d.workspace_id, d.bucket_date, d.project_id, d.agent_id, d.provider, d.model, d.input_tokens, d.output_tokens, d.cache_read_tokens, d.cache_write_tokens, d.event_count, d.day_task_count, d.window_task_count, coalesce(CASE WHEN d.project_id IS NULL
-    THEN (SELECT x.generation FROM daybook.workspace_usage_daily x
-        WHERE x.project_id IS NULL AND x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id AND x.provider = d.provider AND x.model = d.model
+INSERT INTO daybook.bucket_workspace_usage AS b (
+    workspace_id, bucket_date, project_id, agent_id, name_id,
+    input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count, day_task_count, window_task_count, generation)
+SELECT d.workspace_id, d.bucket_date, d.project_id, d.agent_id, d.name_id, d.input_tokens, d.output_tokens, d.cache_read_tokens, d.cache_write_tokens, d.event_count, d.day_task_count, d.window_task_count, coalesce(CASE WHEN d.project_id IS NULL
+    THEN (SELECT x.generation FROM daybook.bucket_workspace_usage x
+        WHERE x.project_id IS NULL AND x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id AND x.name_id = d.name_id
         ORDER BY x.generation DESC LIMIT 1)
-    ELSE (SELECT x.generation FROM daybook.workspace_usage_daily x
-        WHERE x.project_id = d.project_id AND x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id AND x.provider = d.provider AND x.model = d.model
+    ELSE (SELECT x.generation FROM daybook.bucket_workspace_usage x
+        WHERE x.project_id = d.project_id AND x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id AND x.name_id = d.name_id
         ORDER BY x.generation DESC LIMIT 1) END, 0)
 FROM (
     SELECT unnest($1::uuid[]) AS workspace_id, unnest($2::date[]) AS bucket_date,
         unnest($3::uuid[]) AS project_id, unnest($4::uuid[]) AS agent_id,
-        unnest($5::text[]) AS provider, unnest($6::text[]) AS model,
-        unnest($7::bigint[]) AS input_tokens, unnest($8::bigint[]) AS output_tokens,
-        unnest($9::bigint[]) AS cache_read_tokens,
-        unnest($10::bigint[]) AS cache_write_tokens, unnest($11::bigint[]) AS event_count,
-        unnest($12::bigint[]) AS day_task_count, unnest($13::bigint[]) AS window_task_count
+        unnest($5::integer[]) AS name_id,
+        unnest($6::bigint[]) AS input_tokens, unnest($7::bigint[]) AS output_tokens,
+        unnest($8::bigint[]) AS cache_read_tokens,
+        unnest($9::bigint[]) AS cache_write_tokens, unnest($10::bigint[]) AS event_count,
+        unnest($11::bigint[]) AS day_task_count, unnest($12::bigint[]) AS window_task_count
 ) d
-ORDER BY d.project_id IS NULL, 1, 2, 3, 4, 5, 6
-ON CONFLICT (workspace_id, bucket_date, project_id, agent_id, provider, model, generation) DO UPDATE SET
+ORDER BY d.project_id IS NULL, 1, 2, 3, 4, 5
+ON CONFLICT (workspace_id, bucket_date, project_id, agent_id, name_id, generation) DO UPDATE SET
     input_tokens = b.input_tokens + excluded.input_tokens,
     output_tokens = b.output_tokens + excluded.output_tokens,
     cache_read_tokens = b.cache_read_tokens + excluded.cache_read_tokens,
@@ -289,8 +290,7 @@ type AddToWorkspaceUsageParams struct {
 	BucketDates      []pgtype.Date
 	ProjectIds       []pgtype.UUID
 	AgentIds         []pgtype.UUID
-	Providers        []string
-	Models           []string
+	NameIds          []int32
 	InputTokens      []int64
 	OutputTokens     []int64
 	CacheReadTokens  []int64
@@ -306,8 +306,7 @@ func (q *Queries) AddToWorkspaceUsage(ctx context.Context, arg AddToWorkspaceUsa
 		arg.BucketDates,
 		arg.ProjectIds,
 		arg.AgentIds,
-		arg.Providers,
-		arg.Models,
+		arg.NameIds,
 		arg.InputTokens,
 		arg.OutputTokens,
 		arg.CacheReadTokens,
@@ -320,21 +319,23 @@ func (q *Queries) AddToWorkspaceUsage(ctx context.Context, arg AddToWorkspaceUsa
 }
 
 const addToWorkspaceUsageByAgent = `-- name: AddToWorkspaceUsageByAgent :exec
-INSERT INTO daybook.workspace_usage_daily_by_agent AS b
-SELECT d.workspace_id, d.bucket_date, d.agent_id, d.provider, d.model, d.input_tokens, d.output_tokens, d.cache_read_tokens, d.cache_write_tokens, d.event_count, d.day_task_count, d.window_task_count, coalesce((
-    SELECT x.generation FROM daybook.workspace_usage_daily_by_agent x
-    WHERE x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id AND x.provider = d.provider AND x.model = d.model
+INSERT INTO daybook.bucket_workspace_usage_by_agent AS b (
+    workspace_id, bucket_date, agent_id, name_id,
+    input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count, day_task_count, window_task_count, generation)
+SELECT d.workspace_id, d.bucket_date, d.agent_id, d.name_id, d.input_tokens, d.output_tokens, d.cache_read_tokens, d.cache_write_tokens, d.event_count, d.day_task_count, d.window_task_count, coalesce((
+    SELECT x.generation FROM daybook.bucket_workspace_usage_by_agent x
+    WHERE x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id AND x.name_id = d.name_id
     ORDER BY x.generation DESC LIMIT 1), 0)
 FROM (
     SELECT unnest($1::uuid[]) AS workspace_id, unnest($2::date[]) AS bucket_date,
-        unnest($3::uuid[]) AS agent_id, unnest($4::text[]) AS provider, unnest($5::text[]) AS model,
-        unnest($6::bigint[]) AS input_tokens, unnest($7::bigint[]) AS output_tokens,
-        unnest($8::bigint[]) AS cache_read_tokens,
-        unnest($9::bigint[]) AS cache_write_tokens, unnest($10::bigint[]) AS event_count,
-        unnest($11::bigint[]) AS day_task_count, unnest($12::bigint[]) AS window_task_count
+        unnest($3::uuid[]) AS agent_id, unnest($4::integer[]) AS name_id,
+        unnest($5::bigint[]) AS input_tokens, unnest($6::bigint[]) AS output_tokens,
+        unnest($7::bigint[]) AS cache_read_tokens,
+        unnest($8::bigint[]) AS cache_write_tokens, unnest($9::bigint[]) AS event_count,
+        unnest($10::bigint[]) AS day_task_count, unnest($11::bigint[]) AS window_task_count
 ) d
-ORDER BY 1, 2, 3, 4, 5
-ON CONFLICT (workspace_id, bucket_date, agent_id, provider, model, generation) DO UPDATE SET
+ORDER BY 1, 2, 3, 4
+ON CONFLICT (workspace_id, bucket_date, agent_id, name_id, generation) DO UPDATE SET
     input_tokens = b.input_tokens + excluded.input_tokens,
     output_tokens = b.output_tokens + excluded.output_tokens,
     cache_read_tokens = b.cache_read_tokens + excluded.cache_read_tokens,
@@ -350,8 +351,7 @@ type AddToWorkspaceUsageByAgentParams struct {
 	WorkspaceIds     []pgtype.UUID
 	BucketDates      []pgtype.Date
 	AgentIds         []pgtype.UUID
-	Providers        []string
-	Models           []string
+	NameIds          []int32
 	InputTokens      []int64
 	OutputTokens     []int64
 	CacheReadTokens  []int64
@@ -366,8 +366,7 @@ func (q *Queries) AddToWorkspaceUsageByAgent(ctx context.Context, arg AddToWorks
 		arg.WorkspaceIds,
 		arg.BucketDates,
 		arg.AgentIds,
-		arg.Providers,
-		arg.Models,
+		arg.NameIds,
 		arg.InputTokens,
 		arg.OutputTokens,
 		arg.CacheReadTokens,
@@ -412,11 +411,11 @@ const deleteEmptyUsageByAgent = `-- name: DeleteEmptyUsageByAgent :many
 WITH lost AS (
     SELECT DISTINCT unnest($2::uuid[]) AS runtime_id, unnest($3::date[]) AS bucket_date
 ), deleted AS (
-    DELETE FROM daybook.task_usage_daily_by_agent b USING lost
+    DELETE FROM daybook.bucket_usage_by_agent b USING lost
     WHERE b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date AND b.event_count <= 0
 )
 SELECT DISTINCT b.runtime_id
-FROM daybook.task_usage_daily_by_agent b
+FROM daybook.bucket_usage_by_agent b
 JOIN lost ON b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date
 WHERE b.event_count < 0 OR b.task_count < 0
    OR (b.event_count = 0 AND (b.input_tokens <> 0 OR b.output_tokens <> 0 OR b.cache_read_tokens <> 0 OR b.cache_write_tokens <> 0))
@@ -453,11 +452,11 @@ const deleteEmptyUsageByHour = `-- name: DeleteEmptyUsageByHour :many
 WITH lost AS (
     SELECT DISTINCT unnest($2::uuid[]) AS runtime_id, unnest($3::date[]) AS bucket_date
 ), deleted AS (
-    DELETE FROM daybook.task_usage_daily_by_hour b USING lost
+    DELETE FROM daybook.bucket_usage_by_hour b USING lost
     WHERE b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date AND b.event_count <= 0
 )
 SELECT DISTINCT b.runtime_id
-FROM daybook.task_usage_daily_by_hour b
+FROM daybook.bucket_usage_by_hour b
 JOIN lost ON b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date
 WHERE b.event_count < 0 OR b.task_count < 0
    OR (b.event_count = 0 AND (b.input_tokens <> 0 OR b.output_tokens <> 0 OR b.cache_read_tokens <> 0 OR b.cache_write_tokens <> 0))
@@ -495,11 +494,11 @@ const deleteEmptyUsageDaily = `-- name: DeleteEmptyUsageDaily :many
 WITH lost AS (
     SELECT DISTINCT unnest($2::uuid[]) AS runtime_id, unnest($3::date[]) AS bucket_date
 ), deleted AS (
-    DELETE FROM daybook.task_usage_daily b USING lost
+    DELETE FROM daybook.bucket_usage_daily b USING lost
     WHERE b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date AND b.event_count <= 0
 )
 SELECT DISTINCT b.runtime_id
-FROM daybook.task_usage_daily b
+FROM daybook.bucket_usage_daily b
 JOIN lost ON b.runtime_id = lost.runtime_id AND b.bucket_date = lost.bucket_date
 WHERE b.event_count < 0
    OR (b.event_count = 0 AND (b.input_tokens <> 0 OR b.output_tokens <> 0 OR b.cache_read_tokens <> 0 OR b.cache_write_tokens <> 0))
@@ -580,11 +579,11 @@ const deleteEmptyWorkspaceUsage = `-- name: DeleteEmptyWorkspaceUsage :many
 WITH lost AS (
     SELECT DISTINCT unnest($2::uuid[]) AS workspace_id, unnest($3::date[]) AS bucket_date
 ), deleted AS (
-    DELETE FROM daybook.workspace_usage_daily b USING lost
+    DELETE FROM daybook.bucket_workspace_usage b USING lost
     WHERE b.workspace_id = lost.workspace_id AND b.bucket_date = lost.bucket_date AND b.event_count <= 0
 )
 SELECT DISTINCT b.workspace_id
-FROM daybook.workspace_usage_daily b
+FROM daybook.bucket_workspace_usage b
 JOIN lost ON b.workspace_id = lost.workspace_id AND b.bucket_date = lost.bucket_date
 WHERE b.event_count < 0 OR b.day_task_count < 0 OR b.window_task_count < 0
    OR (b.event_count = 0 AND (b.input_tokens <> 0 OR b.output_tokens <> 0 OR b.cache_read_tokens <> 0 OR b.cache_write_tokens <> 0))
@@ -621,11 +620,11 @@ const deleteEmptyWorkspaceUsageByAgent = `-- name: DeleteEmptyWorkspaceUsageByAg
 WITH lost AS (
     SELECT DISTINCT unnest($2::uuid[]) AS workspace_id, unnest($3::date[]) AS bucket_date
 ), deleted AS (
-    DELETE FROM daybook.workspace_usage_daily_by_agent b USING lost
+    DELETE FROM daybook.bucket_workspace_usage_by_agent b USING lost
     WHERE b.workspace_id = lost.workspace_id AND b.bucket_date = lost.bucket_date AND b.event_count <= 0
 )
 SELECT DISTINCT b.workspace_id
-FROM daybook.workspace_usage_daily_by_agent b
+FROM daybook.bucket_workspace_usage_by_agent b
 JOIN lost ON b.workspace_id = lost.workspace_id AND b.bucket_date = lost.bucket_date
 WHERE b.event_count < 0 OR b.day_task_count < 0 OR b.window_task_count < 0
    OR (b.event_count = 0 AND (b.input_tokens <> 0 OR b.output_tokens <> 0 OR b.cache_read_tokens <> 0 OR b.cache_write_tokens <> 0))
@@ -711,13 +710,13 @@ func (q *Queries) UpdateActivityByHour(ctx context.Context, arg UpdateActivityBy
 const updateUsageByAgent = `-- name: UpdateUsageByAgent :many
 WITH change AS (
     SELECT unnest($1::uuid[]) AS runtime_id, unnest($2::date[]) AS bucket_date,
-        unnest($3::uuid[]) AS agent_id, unnest($4::text[]) AS provider, unnest($5::text[]) AS model,
-        unnest($6::bigint[]) AS input_tokens, unnest($7::bigint[]) AS output_tokens,
-        unnest($8::bigint[]) AS cache_read_tokens, unnest($9::bigint[]) AS cache_write_tokens,
-        unnest($10::bigint[]) AS event_count, unnest($11::bigint[]) AS task_count,
+        unnest($3::uuid[]) AS agent_id, unnest($4::integer[]) AS name_id,
+        unnest($5::bigint[]) AS input_tokens, unnest($6::bigint[]) AS output_tokens,
+        unnest($7::bigint[]) AS cache_read_tokens, unnest($8::bigint[]) AS cache_write_tokens,
+        unnest($9::bigint[]) AS event_count, unnest($10::bigint[]) AS task_count,
         generate_subscripts($1::uuid[], 1) AS n
 ), written AS (
-    UPDATE daybook.task_usage_daily_by_agent b SET
+    UPDATE daybook.bucket_usage_by_agent b SET
         input_tokens = b.input_tokens + d.input_tokens,
         output_tokens = b.output_tokens + d.output_tokens,
         cache_read_tokens = b.cache_read_tokens + d.cache_read_tokens,
@@ -727,11 +726,11 @@ WITH change AS (
         generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
         writes = (b.writes + 1) % daybook.writes_per_generation()
     FROM (
-        SELECT c.runtime_id, c.bucket_date, c.agent_id, c.provider, c.model, c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.event_count, c.task_count, c.n, (SELECT x.ctid FROM daybook.task_usage_daily_by_agent x
-            WHERE x.runtime_id = c.runtime_id AND x.bucket_date = c.bucket_date AND x.agent_id = c.agent_id AND x.provider = c.provider AND x.model = c.model
+        SELECT c.runtime_id, c.bucket_date, c.agent_id, c.name_id, c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.event_count, c.task_count, c.n, (SELECT x.ctid FROM daybook.bucket_usage_by_agent x
+            WHERE x.runtime_id = c.runtime_id AND x.bucket_date = c.bucket_date AND x.agent_id = c.agent_id AND x.name_id = c.name_id
             ORDER BY x.generation DESC LIMIT 1) AS place
         FROM change c
-        ORDER BY c.runtime_id, c.bucket_date, c.agent_id, c.provider, c.model
+        ORDER BY c.runtime_id, c.bucket_date, c.agent_id, c.name_id
     ) d
     WHERE b.ctid = d.place
     RETURNING d.n, (b.event_count <= 0 OR b.input_tokens < 0 OR b.output_tokens < 0 OR b.cache_read_tokens < 0 OR b.cache_write_tokens < 0 OR b.task_count < 0) AS is_low
@@ -745,8 +744,7 @@ type UpdateUsageByAgentParams struct {
 	RuntimeIds       []pgtype.UUID
 	BucketDates      []pgtype.Date
 	AgentIds         []pgtype.UUID
-	Providers        []string
-	Models           []string
+	NameIds          []int32
 	InputTokens      []int64
 	OutputTokens     []int64
 	CacheReadTokens  []int64
@@ -760,8 +758,7 @@ func (q *Queries) UpdateUsageByAgent(ctx context.Context, arg UpdateUsageByAgent
 		arg.RuntimeIds,
 		arg.BucketDates,
 		arg.AgentIds,
-		arg.Providers,
-		arg.Models,
+		arg.NameIds,
 		arg.InputTokens,
 		arg.OutputTokens,
 		arg.CacheReadTokens,
@@ -790,13 +787,13 @@ func (q *Queries) UpdateUsageByAgent(ctx context.Context, arg UpdateUsageByAgent
 const updateUsageByHour = `-- name: UpdateUsageByHour :many
 WITH change AS (
     SELECT unnest($1::uuid[]) AS runtime_id, unnest($2::date[]) AS bucket_date,
-        unnest($3::smallint[]) AS hour, unnest($4::text[]) AS provider, unnest($5::text[]) AS model,
-        unnest($6::bigint[]) AS input_tokens, unnest($7::bigint[]) AS output_tokens,
-        unnest($8::bigint[]) AS cache_read_tokens, unnest($9::bigint[]) AS cache_write_tokens,
-        unnest($10::bigint[]) AS event_count, unnest($11::bigint[]) AS task_count,
+        unnest($3::smallint[]) AS hour, unnest($4::integer[]) AS name_id,
+        unnest($5::bigint[]) AS input_tokens, unnest($6::bigint[]) AS output_tokens,
+        unnest($7::bigint[]) AS cache_read_tokens, unnest($8::bigint[]) AS cache_write_tokens,
+        unnest($9::bigint[]) AS event_count, unnest($10::bigint[]) AS task_count,
         generate_subscripts($1::uuid[], 1) AS n
 ), written AS (
-    UPDATE daybook.task_usage_daily_by_hour b SET
+    UPDATE daybook.bucket_usage_by_hour b SET
         input_tokens = b.input_tokens + d.input_tokens,
         output_tokens = b.output_tokens + d.output_tokens,
         cache_read_tokens = b.cache_read_tokens + d.cache_read_tokens,
@@ -806,11 +803,11 @@ WITH change AS (
         generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
         writes = (b.writes + 1) % daybook.writes_per_generation()
     FROM (
-        SELECT c.runtime_id, c.bucket_date, c.hour, c.provider, c.model, c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.event_count, c.task_count, c.n, (SELECT x.ctid FROM daybook.task_usage_daily_by_hour x
-            WHERE x.runtime_id = c.runtime_id AND x.bucket_date = c.bucket_date AND x.hour = c.hour AND x.provider = c.provider AND x.model = c.model
+        SELECT c.runtime_id, c.bucket_date, c.hour, c.name_id, c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.event_count, c.task_count, c.n, (SELECT x.ctid FROM daybook.bucket_usage_by_hour x
+            WHERE x.runtime_id = c.runtime_id AND x.bucket_date = c.bucket_date AND x.hour = c.hour AND x.name_id = c.name_id
             ORDER BY x.generation DESC LIMIT 1) AS place
         FROM change c
-        ORDER BY c.runtime_id, c.bucket_date, c.hour, c.provider, c.model
+        ORDER BY c.runtime_id, c.bucket_date, c.hour, c.name_id
     ) d
     WHERE b.ctid = d.place
     RETURNING d.n, (b.event_count <= 0 OR b.input_tokens < 0 OR b.output_tokens < 0 OR b.cache_read_tokens < 0 OR b.cache_write_tokens < 0 OR b.task_count < 0) AS is_low
@@ -824,8 +821,7 @@ type UpdateUsageByHourParams struct {
 	RuntimeIds       []pgtype.UUID
 	BucketDates      []pgtype.Date
 	Hours            []int16
-	Providers        []string
-	Models           []string
+	NameIds          []int32
 	InputTokens      []int64
 	OutputTokens     []int64
 	CacheReadTokens  []int64
@@ -839,8 +835,7 @@ func (q *Queries) UpdateUsageByHour(ctx context.Context, arg UpdateUsageByHourPa
 		arg.RuntimeIds,
 		arg.BucketDates,
 		arg.Hours,
-		arg.Providers,
-		arg.Models,
+		arg.NameIds,
 		arg.InputTokens,
 		arg.OutputTokens,
 		arg.CacheReadTokens,
@@ -871,12 +866,12 @@ const updateUsageDaily = `-- name: UpdateUsageDaily :many
 
 WITH change AS (
     SELECT unnest($1::uuid[]) AS runtime_id, unnest($2::date[]) AS bucket_date,
-        unnest($3::text[]) AS provider, unnest($4::text[]) AS model,
-        unnest($5::bigint[]) AS input_tokens, unnest($6::bigint[]) AS output_tokens,
-        unnest($7::bigint[]) AS cache_read_tokens, unnest($8::bigint[]) AS cache_write_tokens,
-        unnest($9::bigint[]) AS event_count, generate_subscripts($1::uuid[], 1) AS n
+        unnest($3::integer[]) AS name_id,
+        unnest($4::bigint[]) AS input_tokens, unnest($5::bigint[]) AS output_tokens,
+        unnest($6::bigint[]) AS cache_read_tokens, unnest($7::bigint[]) AS cache_write_tokens,
+        unnest($8::bigint[]) AS event_count, generate_subscripts($1::uuid[], 1) AS n
 ), written AS (
-    UPDATE daybook.task_usage_daily b SET
+    UPDATE daybook.bucket_usage_daily b SET
         input_tokens = b.input_tokens + d.input_tokens,
         output_tokens = b.output_tokens + d.output_tokens,
         cache_read_tokens = b.cache_read_tokens + d.cache_read_tokens,
@@ -885,13 +880,13 @@ WITH change AS (
         generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
         writes = (b.writes + 1) % daybook.writes_per_generation()
     FROM (
-        SELECT c.runtime_id, c.bucket_date, c.provider, c.model, c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.event_count, c.n, (SELECT x.generation FROM daybook.task_usage_daily x
-            WHERE x.runtime_id = c.runtime_id AND x.bucket_date = c.bucket_date AND x.provider = c.provider AND x.model = c.model
+        SELECT c.runtime_id, c.bucket_date, c.name_id, c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.event_count, c.n, (SELECT x.generation FROM daybook.bucket_usage_daily x
+            WHERE x.runtime_id = c.runtime_id AND x.bucket_date = c.bucket_date AND x.name_id = c.name_id
             ORDER BY x.generation DESC LIMIT 1) AS generation
         FROM change c
-        ORDER BY c.runtime_id, c.bucket_date, c.provider, c.model
+        ORDER BY c.runtime_id, c.bucket_date, c.name_id
     ) d
-    WHERE b.runtime_id = d.runtime_id AND b.bucket_date = d.bucket_date AND b.provider = d.provider AND b.model = d.model
+    WHERE b.runtime_id = d.runtime_id AND b.bucket_date = d.bucket_date AND b.name_id = d.name_id
       AND b.generation >= d.generation
     RETURNING d.n, (b.event_count <= 0 OR b.input_tokens < 0 OR b.output_tokens < 0 OR b.cache_read_tokens < 0 OR b.cache_write_tokens < 0) AS is_low
 )
@@ -903,8 +898,7 @@ SELECT -w.n FROM written w WHERE w.is_low
 type UpdateUsageDailyParams struct {
 	RuntimeIds       []pgtype.UUID
 	BucketDates      []pgtype.Date
-	Providers        []string
-	Models           []string
+	NameIds          []int32
 	InputTokens      []int64
 	OutputTokens     []int64
 	CacheReadTokens  []int64
@@ -922,8 +916,7 @@ func (q *Queries) UpdateUsageDaily(ctx context.Context, arg UpdateUsageDailyPara
 	rows, err := q.db.Query(ctx, updateUsageDaily,
 		arg.RuntimeIds,
 		arg.BucketDates,
-		arg.Providers,
-		arg.Models,
+		arg.NameIds,
 		arg.InputTokens,
 		arg.OutputTokens,
 		arg.CacheReadTokens,
@@ -1038,13 +1031,13 @@ const updateWorkspaceUsage = `-- name: UpdateWorkspaceUsage :many
 WITH change AS (
     SELECT unnest($1::uuid[]) AS workspace_id, unnest($2::date[]) AS bucket_date,
         unnest($3::uuid[]) AS project_id, unnest($4::uuid[]) AS agent_id,
-        unnest($5::text[]) AS provider, unnest($6::text[]) AS model,
-        unnest($7::bigint[]) AS input_tokens, unnest($8::bigint[]) AS output_tokens,
-        unnest($9::bigint[]) AS cache_read_tokens, unnest($10::bigint[]) AS cache_write_tokens,
-        unnest($11::bigint[]) AS event_count, unnest($12::bigint[]) AS day_task_count,
-        unnest($13::bigint[]) AS window_task_count, generate_subscripts($1::uuid[], 1) AS n
+        unnest($5::integer[]) AS name_id,
+        unnest($6::bigint[]) AS input_tokens, unnest($7::bigint[]) AS output_tokens,
+        unnest($8::bigint[]) AS cache_read_tokens, unnest($9::bigint[]) AS cache_write_tokens,
+        unnest($10::bigint[]) AS event_count, unnest($11::bigint[]) AS day_task_count,
+        unnest($12::bigint[]) AS window_task_count, generate_subscripts($1::uuid[], 1) AS n
 ), of_projects AS (
-    UPDATE daybook.workspace_usage_daily b SET
+    UPDATE daybook.bucket_workspace_usage b SET
         input_tokens = b.input_tokens + d.input_tokens,
         output_tokens = b.output_tokens + d.output_tokens,
         cache_read_tokens = b.cache_read_tokens + d.cache_read_tokens,
@@ -1055,17 +1048,17 @@ WITH change AS (
         generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
         writes = (b.writes + 1) % daybook.writes_per_generation()
     FROM (
-        SELECT c.workspace_id, c.bucket_date, c.project_id, c.agent_id, c.provider, c.model, c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.event_count, c.day_task_count, c.window_task_count, c.n, (SELECT x.ctid FROM daybook.workspace_usage_daily x
-            WHERE x.workspace_id = c.workspace_id AND x.bucket_date = c.bucket_date AND x.project_id = c.project_id AND x.agent_id = c.agent_id AND x.provider = c.provider AND x.model = c.model
+        SELECT c.workspace_id, c.bucket_date, c.project_id, c.agent_id, c.name_id, c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.event_count, c.day_task_count, c.window_task_count, c.n, (SELECT x.ctid FROM daybook.bucket_workspace_usage x
+            WHERE x.workspace_id = c.workspace_id AND x.bucket_date = c.bucket_date AND x.project_id = c.project_id AND x.agent_id = c.agent_id AND x.name_id = c.name_id
             ORDER BY x.generation DESC LIMIT 1) AS place
         FROM change c
         WHERE c.project_id IS NOT NULL
-        ORDER BY c.workspace_id, c.bucket_date, c.project_id, c.agent_id, c.provider, c.model
+        ORDER BY c.workspace_id, c.bucket_date, c.project_id, c.agent_id, c.name_id
     ) d
     WHERE b.ctid = d.place
     RETURNING d.n, (b.event_count <= 0 OR b.input_tokens < 0 OR b.output_tokens < 0 OR b.cache_read_tokens < 0 OR b.cache_write_tokens < 0 OR b.day_task_count < 0 OR b.window_task_count < 0) AS is_low
 ), others AS (
-    UPDATE daybook.workspace_usage_daily b SET
+    UPDATE daybook.bucket_workspace_usage b SET
         input_tokens = b.input_tokens + d.input_tokens,
         output_tokens = b.output_tokens + d.output_tokens,
         cache_read_tokens = b.cache_read_tokens + d.cache_read_tokens,
@@ -1076,12 +1069,12 @@ WITH change AS (
         generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
         writes = (b.writes + 1) % daybook.writes_per_generation()
     FROM (
-        SELECT c.workspace_id, c.bucket_date, c.project_id, c.agent_id, c.provider, c.model, c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.event_count, c.day_task_count, c.window_task_count, c.n, (SELECT x.ctid FROM daybook.workspace_usage_daily x
-            WHERE x.workspace_id = c.workspace_id AND x.bucket_date = c.bucket_date AND x.project_id IS NULL AND x.agent_id = c.agent_id AND x.provider = c.provider AND x.model = c.model
+        SELECT c.workspace_id, c.bucket_date, c.project_id, c.agent_id, c.name_id, c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.event_count, c.day_task_count, c.window_task_count, c.n, (SELECT x.ctid FROM daybook.bucket_workspace_usage x
+            WHERE x.workspace_id = c.workspace_id AND x.bucket_date = c.bucket_date AND x.project_id IS NULL AND x.agent_id = c.agent_id AND x.name_id = c.name_id
             ORDER BY x.generation DESC LIMIT 1) AS place
         FROM change c
         WHERE c.project_id IS NULL AND (SELECT count(*) FROM of_projects) >= 0
-        ORDER BY c.workspace_id, c.bucket_date, c.agent_id, c.provider, c.model
+        ORDER BY c.workspace_id, c.bucket_date, c.agent_id, c.name_id
     ) d
     WHERE b.ctid = d.place
     RETURNING d.n, (b.event_count <= 0 OR b.input_tokens < 0 OR b.output_tokens < 0 OR b.cache_read_tokens < 0 OR b.cache_write_tokens < 0 OR b.day_task_count < 0 OR b.window_task_count < 0) AS is_low
@@ -1098,8 +1091,7 @@ type UpdateWorkspaceUsageParams struct {
 	BucketDates      []pgtype.Date
 	ProjectIds       []pgtype.UUID
 	AgentIds         []pgtype.UUID
-	Providers        []string
-	Models           []string
+	NameIds          []int32
 	InputTokens      []int64
 	OutputTokens     []int64
 	CacheReadTokens  []int64
@@ -1115,8 +1107,7 @@ func (q *Queries) UpdateWorkspaceUsage(ctx context.Context, arg UpdateWorkspaceU
 		arg.BucketDates,
 		arg.ProjectIds,
 		arg.AgentIds,
-		arg.Providers,
-		arg.Models,
+		arg.NameIds,
 		arg.InputTokens,
 		arg.OutputTokens,
 		arg.CacheReadTokens,
@@ -1146,14 +1137,14 @@ func (q *Queries) UpdateWorkspaceUsage(ctx context.Context, arg UpdateWorkspaceU
 const updateWorkspaceUsageByAgent = `-- name: UpdateWorkspaceUsageByAgent :many
 WITH change AS (
     SELECT unnest($1::uuid[]) AS workspace_id, unnest($2::date[]) AS bucket_date,
-        unnest($3::uuid[]) AS agent_id, unnest($4::text[]) AS provider, unnest($5::text[]) AS model,
-        unnest($6::bigint[]) AS input_tokens, unnest($7::bigint[]) AS output_tokens,
-        unnest($8::bigint[]) AS cache_read_tokens, unnest($9::bigint[]) AS cache_write_tokens,
-        unnest($10::bigint[]) AS event_count, unnest($11::bigint[]) AS day_task_count,
-        unnest($12::bigint[]) AS window_task_count,
+        unnest($3::uuid[]) AS agent_id, unnest($4::integer[]) AS name_id,
+        unnest($5::bigint[]) AS input_tokens, unnest($6::bigint[]) AS output_tokens,
+        unnest($7::bigint[]) AS cache_read_tokens, unnest($8::bigint[]) AS cache_write_tokens,
+        unnest($9::bigint[]) AS event_count, unnest($10::bigint[]) AS day_task_count,
+        unnest($11::bigint[]) AS window_task_count,
         generate_subscripts($1::uuid[], 1) AS n
 ), written AS (
-    UPDATE daybook.workspace_usage_daily_by_agent b SET
+    UPDATE daybook.bucket_workspace_usage_by_agent b SET
         input_tokens = b.input_tokens + d.input_tokens,
         output_tokens = b.output_tokens + d.output_tokens,
         cache_read_tokens = b.cache_read_tokens + d.cache_read_tokens,
@@ -1164,11 +1155,11 @@ WITH change AS (
         generation = b.generation + (b.writes + 1) / daybook.writes_per_generation(),
         writes = (b.writes + 1) % daybook.writes_per_generation()
     FROM (
-        SELECT c.workspace_id, c.bucket_date, c.agent_id, c.provider, c.model, c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.event_count, c.day_task_count, c.window_task_count, c.n, (SELECT x.ctid FROM daybook.workspace_usage_daily_by_agent x
-            WHERE x.workspace_id = c.workspace_id AND x.bucket_date = c.bucket_date AND x.agent_id = c.agent_id AND x.provider = c.provider AND x.model = c.model
+        SELECT c.workspace_id, c.bucket_date, c.agent_id, c.name_id, c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.event_count, c.day_task_count, c.window_task_count, c.n, (SELECT x.ctid FROM daybook.bucket_workspace_usage_by_agent x
+            WHERE x.workspace_id = c.workspace_id AND x.bucket_date = c.bucket_date AND x.agent_id = c.agent_id AND x.name_id = c.name_id
             ORDER BY x.generation DESC LIMIT 1) AS place
         FROM change c
-        ORDER BY c.workspace_id, c.bucket_date, c.agent_id, c.provider, c.model
+        ORDER BY c.workspace_id, c.bucket_date, c.agent_id, c.name_id
     ) d
     WHERE b.ctid = d.place
     RETURNING d.n, (b.event_count <= 0 OR b.input_tokens < 0 OR b.output_tokens < 0 OR b.cache_read_tokens < 0 OR b.cache_write_tokens < 0 OR b.day_task_count < 0 OR b.window_task_count < 0) AS is_low
@@ -1182,8 +1173,7 @@ type UpdateWorkspaceUsageByAgentParams struct {
 	WorkspaceIds     []pgtype.UUID
 	BucketDates      []pgtype.Date
 	AgentIds         []pgtype.UUID
-	Providers        []string
-	Models           []string
+	NameIds          []int32
 	InputTokens      []int64
 	OutputTokens     []int64
 	CacheReadTokens  []int64
@@ -1198,8 +1188,7 @@ func (q *Queries) UpdateWorkspaceUsageByAgent(ctx context.Context, arg UpdateWor
 		arg.WorkspaceIds,
 		arg.BucketDates,
 		arg.AgentIds,
-		arg.Providers,
-		arg.Models,
+		arg.NameIds,
 		arg.InputTokens,
 		arg.OutputTokens,
 		arg.CacheReadTokens,

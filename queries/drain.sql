@@ -59,20 +59,23 @@ SELECT daybook.closed_before()::date AS closed_before;
 -- name: ListUsageFacts :many
 -- The usage of the tasks as it is counted now, and where its rows are. timezone is the zone of local_created; null without a runtime.
 -- To convert an instant is what costs most here, so it is done once for each row.
-SELECT f.task_id, f.provider, f.model, f.workspace_id, f.runtime_id, f.agent_id, f.project_id,
+SELECT f.task_id, f.name_id, n.provider, n.model, f.dimension_id, d.workspace_id, d.runtime_id, d.agent_id, d.project_id,
     f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens, f.created_at,
     r.timezone, (f.created_at AT TIME ZONE r.timezone)::timestamp AS local_created, f.ctid AS place
-FROM daybook.task_usage_fact f
-LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = f.runtime_id
+FROM daybook.ledger_usage f
+JOIN daybook.usage_name n ON n.id = f.name_id
+JOIN daybook.dimension d ON d.id = f.dimension_id
+LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = d.runtime_id
 WHERE f.task_id = ANY(@task_ids::uuid[]);
 
 -- name: ListTaskFacts :many
 -- The tasks as they are counted now.
-SELECT f.task_id, f.workspace_id, f.runtime_id, f.agent_id, f.project_id, f.started_at, f.completed_at, f.failed,
+SELECT f.task_id, f.dimension_id, d.workspace_id, d.runtime_id, d.agent_id, d.project_id, f.started_at, f.completed_at, f.failed,
     r.timezone, (f.started_at AT TIME ZONE r.timezone)::timestamp AS local_started,
     (f.started_at < (SELECT daybook.kept_from()))::boolean AS is_old
-FROM daybook.task_fact f
-LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = f.runtime_id
+FROM daybook.ledger_task f
+JOIN daybook.dimension d ON d.id = f.dimension_id
+LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = d.runtime_id
 WHERE f.task_id = ANY(@task_ids::uuid[]);
 
 -- name: ListSource :many
@@ -118,21 +121,63 @@ SELECT runtime_id, host_timezone FROM added WHERE timezone <> host_timezone;
 -- After the runtimes are locked: their zones cannot change any more.
 SELECT runtime_id, timezone FROM daybook.runtime_rollup WHERE runtime_id = ANY(@runtime_ids::uuid[]);
 
+-- The numbers of names and of dimensions are given once. Where two drains add the same, one waits for the other's commit, and sees it in its
+-- next statement. Names come before dimensions, and both before buckets, in order, so nobody waits in a circle.
+
+-- name: ListUsageNames :many
+SELECT n.id, n.provider, n.model
+FROM (SELECT unnest(@providers::text[]) AS provider, unnest(@models::text[]) AS model) k
+JOIN daybook.usage_name n ON n.provider = k.provider AND n.model = k.model;
+
+-- name: AddUsageNames :exec
+INSERT INTO daybook.usage_name (provider, model)
+SELECT k.provider, k.model
+FROM (SELECT unnest(@providers::text[]) AS provider, unnest(@models::text[]) AS model) k
+ORDER BY k.provider, k.model
+ON CONFLICT (provider, model) DO NOTHING;
+
+-- name: ListDimensions :many
+-- In four parts, for IS NOT DISTINCT FROM uses no index.
+SELECT d.id, d.workspace_id, d.runtime_id, d.agent_id, d.project_id
+FROM (
+    SELECT unnest(@workspace_ids::uuid[]) AS workspace_id, unnest(@runtime_ids::uuid[]) AS runtime_id,
+        unnest(@agent_ids::uuid[]) AS agent_id, unnest(@project_ids::uuid[]) AS project_id
+) k
+CROSS JOIN LATERAL (
+    SELECT x.* FROM daybook.dimension x
+    WHERE x.agent_id = k.agent_id AND x.runtime_id = k.runtime_id AND x.project_id = k.project_id
+    UNION ALL
+    SELECT x.* FROM daybook.dimension x
+    WHERE x.agent_id = k.agent_id AND x.runtime_id = k.runtime_id AND x.project_id IS NULL AND k.project_id IS NULL
+    UNION ALL
+    SELECT x.* FROM daybook.dimension x
+    WHERE x.agent_id = k.agent_id AND x.runtime_id IS NULL AND k.runtime_id IS NULL AND x.project_id = k.project_id
+    UNION ALL
+    SELECT x.* FROM daybook.dimension x
+    WHERE x.agent_id = k.agent_id AND x.runtime_id IS NULL AND k.runtime_id IS NULL AND x.project_id IS NULL AND k.project_id IS NULL
+) d
+WHERE d.workspace_id IS NOT DISTINCT FROM k.workspace_id;
+
+-- name: AddDimensions :exec
+INSERT INTO daybook.dimension (workspace_id, runtime_id, agent_id, project_id)
+SELECT k.workspace_id, k.runtime_id, k.agent_id, k.project_id
+FROM (
+    SELECT unnest(@workspace_ids::uuid[]) AS workspace_id, unnest(@runtime_ids::uuid[]) AS runtime_id,
+        unnest(@agent_ids::uuid[]) AS agent_id, unnest(@project_ids::uuid[]) AS project_id
+) k
+ORDER BY k.agent_id, k.runtime_id, k.project_id, k.workspace_id
+ON CONFLICT (agent_id, runtime_id, project_id, workspace_id) DO NOTHING;
+
 -- Facts are written under the lock of their shard, so no other transaction has these rows.
 
 -- name: PutUsageFacts :exec
-INSERT INTO daybook.task_usage_fact (
-    task_id, provider, model, workspace_id, runtime_id, agent_id, project_id,
-    input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, created_at)
-SELECT unnest(@task_ids::uuid[]), unnest(@providers::text[]), unnest(@models::text[]), unnest(@workspace_ids::uuid[]),
-    unnest(@runtime_ids::uuid[]), unnest(@agent_ids::uuid[]), unnest(@project_ids::uuid[]),
+INSERT INTO daybook.ledger_usage (
+    task_id, name_id, dimension_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, created_at)
+SELECT unnest(@task_ids::uuid[]), unnest(@name_ids::integer[]), unnest(@dimension_ids::integer[]),
     unnest(@input_tokens::bigint[]), unnest(@output_tokens::bigint[]), unnest(@cache_read_tokens::bigint[]),
     unnest(@cache_write_tokens::bigint[]), unnest(@created_ats::timestamptz[])
-ON CONFLICT (task_id, provider, model, generation) DO UPDATE SET
-    workspace_id = excluded.workspace_id,
-    runtime_id = excluded.runtime_id,
-    agent_id = excluded.agent_id,
-    project_id = excluded.project_id,
+ON CONFLICT (task_id, name_id, generation) DO UPDATE SET
+    dimension_id = excluded.dimension_id,
     input_tokens = excluded.input_tokens,
     output_tokens = excluded.output_tokens,
     cache_read_tokens = excluded.cache_read_tokens,
@@ -141,11 +186,8 @@ ON CONFLICT (task_id, provider, model, generation) DO UPDATE SET
 
 -- name: UpdateUsageFacts :execrows
 -- Where they were read in this transaction: no index is asked, which would pass every version of a fact that may not be removed yet.
-UPDATE daybook.task_usage_fact f SET
-    workspace_id = d.workspace_id,
-    runtime_id = d.runtime_id,
-    agent_id = d.agent_id,
-    project_id = d.project_id,
+UPDATE daybook.ledger_usage f SET
+    dimension_id = d.dimension_id,
     input_tokens = d.input_tokens,
     output_tokens = d.output_tokens,
     cache_read_tokens = d.cache_read_tokens,
@@ -154,8 +196,7 @@ UPDATE daybook.task_usage_fact f SET
     generation = f.generation + (f.writes + 1) / daybook.writes_of_fact_generation(),
     writes = (f.writes + 1) % daybook.writes_of_fact_generation()
 FROM (
-    SELECT unnest(@places::tid[]) AS place, unnest(@task_ids::uuid[]) AS task_id, unnest(@workspace_ids::uuid[]) AS workspace_id,
-        unnest(@runtime_ids::uuid[]) AS runtime_id, unnest(@agent_ids::uuid[]) AS agent_id, unnest(@project_ids::uuid[]) AS project_id,
+    SELECT unnest(@places::tid[]) AS place, unnest(@task_ids::uuid[]) AS task_id, unnest(@dimension_ids::integer[]) AS dimension_id,
         unnest(@input_tokens::bigint[]) AS input_tokens, unnest(@output_tokens::bigint[]) AS output_tokens,
         unnest(@cache_read_tokens::bigint[]) AS cache_read_tokens, unnest(@cache_write_tokens::bigint[]) AS cache_write_tokens,
         unnest(@created_ats::timestamptz[]) AS created_at
@@ -163,26 +204,22 @@ FROM (
 WHERE f.ctid = d.place AND f.task_id = d.task_id;
 
 -- name: DeleteUsageFacts :exec
-DELETE FROM daybook.task_usage_fact f
-USING (SELECT unnest(@task_ids::uuid[]) AS task_id, unnest(@providers::text[]) AS provider, unnest(@models::text[]) AS model) k
-WHERE f.task_id = k.task_id AND f.provider = k.provider AND f.model = k.model;
+DELETE FROM daybook.ledger_usage f
+USING (SELECT unnest(@task_ids::uuid[]) AS task_id, unnest(@name_ids::integer[]) AS name_id) k
+WHERE f.task_id = k.task_id AND f.name_id = k.name_id;
 
 -- name: PutTaskFacts :exec
-INSERT INTO daybook.task_fact (task_id, workspace_id, runtime_id, agent_id, project_id, started_at, completed_at, failed)
-SELECT unnest(@task_ids::uuid[]), unnest(@workspace_ids::uuid[]), unnest(@runtime_ids::uuid[]), unnest(@agent_ids::uuid[]),
-    unnest(@project_ids::uuid[]), unnest(@started_ats::timestamptz[]), unnest(@completed_ats::timestamptz[]),
+INSERT INTO daybook.ledger_task (task_id, dimension_id, started_at, completed_at, failed)
+SELECT unnest(@task_ids::uuid[]), unnest(@dimension_ids::integer[]), unnest(@started_ats::timestamptz[]), unnest(@completed_ats::timestamptz[]),
     unnest(@failed::boolean[])
 ON CONFLICT (task_id) DO UPDATE SET
-    workspace_id = excluded.workspace_id,
-    runtime_id = excluded.runtime_id,
-    agent_id = excluded.agent_id,
-    project_id = excluded.project_id,
+    dimension_id = excluded.dimension_id,
     started_at = excluded.started_at,
     completed_at = excluded.completed_at,
     failed = excluded.failed;
 
 -- name: DeleteTaskFacts :exec
-DELETE FROM daybook.task_fact WHERE task_id = ANY(@task_ids::uuid[]);
+DELETE FROM daybook.ledger_task WHERE task_id = ANY(@task_ids::uuid[]);
 
 -- name: DeleteDirtyEntries :many
 -- How long each has waited, and how long this transaction has taken until now, both by the database's clock.

@@ -11,6 +11,52 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
+const addDimensions = `-- name: AddDimensions :exec
+INSERT INTO daybook.dimension (workspace_id, runtime_id, agent_id, project_id)
+SELECT k.workspace_id, k.runtime_id, k.agent_id, k.project_id
+FROM (
+    SELECT unnest($1::uuid[]) AS workspace_id, unnest($2::uuid[]) AS runtime_id,
+        unnest($3::uuid[]) AS agent_id, unnest($4::uuid[]) AS project_id
+) k
+ORDER BY k.agent_id, k.runtime_id, k.project_id, k.workspace_id
+ON CONFLICT (agent_id, runtime_id, project_id, workspace_id) DO NOTHING
+`
+
+type AddDimensionsParams struct {
+	WorkspaceIds []pgtype.UUID
+	RuntimeIds   []pgtype.UUID
+	AgentIds     []pgtype.UUID
+	ProjectIds   []pgtype.UUID
+}
+
+func (q *Queries) AddDimensions(ctx context.Context, arg AddDimensionsParams) error {
+	_, err := q.db.Exec(ctx, addDimensions,
+		arg.WorkspaceIds,
+		arg.RuntimeIds,
+		arg.AgentIds,
+		arg.ProjectIds,
+	)
+	return err
+}
+
+const addUsageNames = `-- name: AddUsageNames :exec
+INSERT INTO daybook.usage_name (provider, model)
+SELECT k.provider, k.model
+FROM (SELECT unnest($1::text[]) AS provider, unnest($2::text[]) AS model) k
+ORDER BY k.provider, k.model
+ON CONFLICT (provider, model) DO NOTHING
+`
+
+type AddUsageNamesParams struct {
+	Providers []string
+	Models    []string
+}
+
+func (q *Queries) AddUsageNames(ctx context.Context, arg AddUsageNamesParams) error {
+	_, err := q.db.Exec(ctx, addUsageNames, arg.Providers, arg.Models)
+	return err
+}
+
 const advanceProgress = `-- name: AdvanceProgress :exec
 UPDATE daybook.shard_progress p SET
     low_id = least(greatest(p.low_id, p.next_id), d.left_id - 1),
@@ -140,7 +186,7 @@ func (q *Queries) DeleteDirtyEntries(ctx context.Context, arg DeleteDirtyEntries
 }
 
 const deleteTaskFacts = `-- name: DeleteTaskFacts :exec
-DELETE FROM daybook.task_fact WHERE task_id = ANY($1::uuid[])
+DELETE FROM daybook.ledger_task WHERE task_id = ANY($1::uuid[])
 `
 
 func (q *Queries) DeleteTaskFacts(ctx context.Context, taskIds []pgtype.UUID) error {
@@ -149,19 +195,18 @@ func (q *Queries) DeleteTaskFacts(ctx context.Context, taskIds []pgtype.UUID) er
 }
 
 const deleteUsageFacts = `-- name: DeleteUsageFacts :exec
-DELETE FROM daybook.task_usage_fact f
-USING (SELECT unnest($1::uuid[]) AS task_id, unnest($2::text[]) AS provider, unnest($3::text[]) AS model) k
-WHERE f.task_id = k.task_id AND f.provider = k.provider AND f.model = k.model
+DELETE FROM daybook.ledger_usage f
+USING (SELECT unnest($1::uuid[]) AS task_id, unnest($2::integer[]) AS name_id) k
+WHERE f.task_id = k.task_id AND f.name_id = k.name_id
 `
 
 type DeleteUsageFactsParams struct {
-	TaskIds   []pgtype.UUID
-	Providers []string
-	Models    []string
+	TaskIds []pgtype.UUID
+	NameIds []int32
 }
 
 func (q *Queries) DeleteUsageFacts(ctx context.Context, arg DeleteUsageFactsParams) error {
-	_, err := q.db.Exec(ctx, deleteUsageFacts, arg.TaskIds, arg.Providers, arg.Models)
+	_, err := q.db.Exec(ctx, deleteUsageFacts, arg.TaskIds, arg.NameIds)
 	return err
 }
 
@@ -224,6 +269,67 @@ func (q *Queries) GetClosedBefore(ctx context.Context) (pgtype.Date, error) {
 	var closed_before pgtype.Date
 	err := row.Scan(&closed_before)
 	return closed_before, err
+}
+
+const listDimensions = `-- name: ListDimensions :many
+SELECT d.id, d.workspace_id, d.runtime_id, d.agent_id, d.project_id
+FROM (
+    SELECT unnest($1::uuid[]) AS workspace_id, unnest($2::uuid[]) AS runtime_id,
+        unnest($3::uuid[]) AS agent_id, unnest($4::uuid[]) AS project_id
+) k
+CROSS JOIN LATERAL (
+    SELECT x.id, x.workspace_id, x.runtime_id, x.agent_id, x.project_id FROM daybook.dimension x
+    WHERE x.agent_id = k.agent_id AND x.runtime_id = k.runtime_id AND x.project_id = k.project_id
+    UNION ALL
+    SELECT x.id, x.workspace_id, x.runtime_id, x.agent_id, x.project_id FROM daybook.dimension x
+    WHERE x.agent_id = k.agent_id AND x.runtime_id = k.runtime_id AND x.project_id IS NULL AND k.project_id IS NULL
+    UNION ALL
+    SELECT x.id, x.workspace_id, x.runtime_id, x.agent_id, x.project_id FROM daybook.dimension x
+    WHERE x.agent_id = k.agent_id AND x.runtime_id IS NULL AND k.runtime_id IS NULL AND x.project_id = k.project_id
+    UNION ALL
+    SELECT x.id, x.workspace_id, x.runtime_id, x.agent_id, x.project_id FROM daybook.dimension x
+    WHERE x.agent_id = k.agent_id AND x.runtime_id IS NULL AND k.runtime_id IS NULL AND x.project_id IS NULL AND k.project_id IS NULL
+) d
+WHERE d.workspace_id IS NOT DISTINCT FROM k.workspace_id
+`
+
+type ListDimensionsParams struct {
+	WorkspaceIds []pgtype.UUID
+	RuntimeIds   []pgtype.UUID
+	AgentIds     []pgtype.UUID
+	ProjectIds   []pgtype.UUID
+}
+
+// In four parts, for IS NOT DISTINCT FROM uses no index.
+func (q *Queries) ListDimensions(ctx context.Context, arg ListDimensionsParams) ([]DaybookDimension, error) {
+	rows, err := q.db.Query(ctx, listDimensions,
+		arg.WorkspaceIds,
+		arg.RuntimeIds,
+		arg.AgentIds,
+		arg.ProjectIds,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []DaybookDimension
+	for rows.Next() {
+		var i DaybookDimension
+		if err := rows.Scan(
+			&i.ID,
+			&i.WorkspaceID,
+			&i.RuntimeID,
+			&i.AgentID,
+			&i.ProjectID,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const listQuarantined = `-- name: ListQuarantined :many
@@ -365,16 +471,18 @@ func (q *Queries) ListSource(ctx context.Context, taskIds []pgtype.UUID) ([]List
 }
 
 const listTaskFacts = `-- name: ListTaskFacts :many
-SELECT f.task_id, f.workspace_id, f.runtime_id, f.agent_id, f.project_id, f.started_at, f.completed_at, f.failed,
+SELECT f.task_id, f.dimension_id, d.workspace_id, d.runtime_id, d.agent_id, d.project_id, f.started_at, f.completed_at, f.failed,
     r.timezone, (f.started_at AT TIME ZONE r.timezone)::timestamp AS local_started,
     (f.started_at < (SELECT daybook.kept_from()))::boolean AS is_old
-FROM daybook.task_fact f
-LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = f.runtime_id
+FROM daybook.ledger_task f
+JOIN daybook.dimension d ON d.id = f.dimension_id
+LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = d.runtime_id
 WHERE f.task_id = ANY($1::uuid[])
 `
 
 type ListTaskFactsRow struct {
 	TaskID       pgtype.UUID
+	DimensionID  int32
 	WorkspaceID  pgtype.UUID
 	RuntimeID    pgtype.UUID
 	AgentID      pgtype.UUID
@@ -399,6 +507,7 @@ func (q *Queries) ListTaskFacts(ctx context.Context, taskIds []pgtype.UUID) ([]L
 		var i ListTaskFactsRow
 		if err := rows.Scan(
 			&i.TaskID,
+			&i.DimensionID,
 			&i.WorkspaceID,
 			&i.RuntimeID,
 			&i.AgentID,
@@ -421,18 +530,22 @@ func (q *Queries) ListTaskFacts(ctx context.Context, taskIds []pgtype.UUID) ([]L
 }
 
 const listUsageFacts = `-- name: ListUsageFacts :many
-SELECT f.task_id, f.provider, f.model, f.workspace_id, f.runtime_id, f.agent_id, f.project_id,
+SELECT f.task_id, f.name_id, n.provider, n.model, f.dimension_id, d.workspace_id, d.runtime_id, d.agent_id, d.project_id,
     f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens, f.created_at,
     r.timezone, (f.created_at AT TIME ZONE r.timezone)::timestamp AS local_created, f.ctid AS place
-FROM daybook.task_usage_fact f
-LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = f.runtime_id
+FROM daybook.ledger_usage f
+JOIN daybook.usage_name n ON n.id = f.name_id
+JOIN daybook.dimension d ON d.id = f.dimension_id
+LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = d.runtime_id
 WHERE f.task_id = ANY($1::uuid[])
 `
 
 type ListUsageFactsRow struct {
 	TaskID           pgtype.UUID
+	NameID           int32
 	Provider         string
 	Model            string
+	DimensionID      int32
 	WorkspaceID      pgtype.UUID
 	RuntimeID        pgtype.UUID
 	AgentID          pgtype.UUID
@@ -460,8 +573,10 @@ func (q *Queries) ListUsageFacts(ctx context.Context, taskIds []pgtype.UUID) ([]
 		var i ListUsageFactsRow
 		if err := rows.Scan(
 			&i.TaskID,
+			&i.NameID,
 			&i.Provider,
 			&i.Model,
+			&i.DimensionID,
 			&i.WorkspaceID,
 			&i.RuntimeID,
 			&i.AgentID,
@@ -475,6 +590,40 @@ func (q *Queries) ListUsageFacts(ctx context.Context, taskIds []pgtype.UUID) ([]
 			&i.LocalCreated,
 			&i.Place,
 		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listUsageNames = `-- name: ListUsageNames :many
+
+SELECT n.id, n.provider, n.model
+FROM (SELECT unnest($1::text[]) AS provider, unnest($2::text[]) AS model) k
+JOIN daybook.usage_name n ON n.provider = k.provider AND n.model = k.model
+`
+
+type ListUsageNamesParams struct {
+	Providers []string
+	Models    []string
+}
+
+// The numbers of names and of dimensions are given once. Where two drains add the same, one waits for the other's commit, and sees it in its
+// next statement. Names come before dimensions, and both before buckets, in order, so nobody waits in a circle.
+func (q *Queries) ListUsageNames(ctx context.Context, arg ListUsageNamesParams) ([]DaybookUsageName, error) {
+	rows, err := q.db.Query(ctx, listUsageNames, arg.Providers, arg.Models)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []DaybookUsageName
+	for rows.Next() {
+		var i DaybookUsageName
+		if err := rows.Scan(&i.ID, &i.Provider, &i.Model); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -513,15 +662,11 @@ func (q *Queries) PrepareDrain(ctx context.Context, arg PrepareDrainParams) erro
 }
 
 const putTaskFacts = `-- name: PutTaskFacts :exec
-INSERT INTO daybook.task_fact (task_id, workspace_id, runtime_id, agent_id, project_id, started_at, completed_at, failed)
-SELECT unnest($1::uuid[]), unnest($2::uuid[]), unnest($3::uuid[]), unnest($4::uuid[]),
-    unnest($5::uuid[]), unnest($6::timestamptz[]), unnest($7::timestamptz[]),
-    unnest($8::boolean[])
+INSERT INTO daybook.ledger_task (task_id, dimension_id, started_at, completed_at, failed)
+SELECT unnest($1::uuid[]), unnest($2::integer[]), unnest($3::timestamptz[]), unnest($4::timestamptz[]),
+    unnest($5::boolean[])
 ON CONFLICT (task_id) DO UPDATE SET
-    workspace_id = excluded.workspace_id,
-    runtime_id = excluded.runtime_id,
-    agent_id = excluded.agent_id,
-    project_id = excluded.project_id,
+    dimension_id = excluded.dimension_id,
     started_at = excluded.started_at,
     completed_at = excluded.completed_at,
     failed = excluded.failed
@@ -529,10 +674,7 @@ ON CONFLICT (task_id) DO UPDATE SET
 
 type PutTaskFactsParams struct {
 	TaskIds      []pgtype.UUID
-	WorkspaceIds []pgtype.UUID
-	RuntimeIds   []pgtype.UUID
-	AgentIds     []pgtype.UUID
-	ProjectIds   []pgtype.UUID
+	DimensionIds []int32
 	StartedAts   []pgtype.Timestamptz
 	CompletedAts []pgtype.Timestamptz
 	Failed       []bool
@@ -541,10 +683,7 @@ type PutTaskFactsParams struct {
 func (q *Queries) PutTaskFacts(ctx context.Context, arg PutTaskFactsParams) error {
 	_, err := q.db.Exec(ctx, putTaskFacts,
 		arg.TaskIds,
-		arg.WorkspaceIds,
-		arg.RuntimeIds,
-		arg.AgentIds,
-		arg.ProjectIds,
+		arg.DimensionIds,
 		arg.StartedAts,
 		arg.CompletedAts,
 		arg.Failed,
@@ -554,18 +693,13 @@ func (q *Queries) PutTaskFacts(ctx context.Context, arg PutTaskFactsParams) erro
 
 const putUsageFacts = `-- name: PutUsageFacts :exec
 
-INSERT INTO daybook.task_usage_fact (
-    task_id, provider, model, workspace_id, runtime_id, agent_id, project_id,
-    input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, created_at)
-SELECT unnest($1::uuid[]), unnest($2::text[]), unnest($3::text[]), unnest($4::uuid[]),
-    unnest($5::uuid[]), unnest($6::uuid[]), unnest($7::uuid[]),
-    unnest($8::bigint[]), unnest($9::bigint[]), unnest($10::bigint[]),
-    unnest($11::bigint[]), unnest($12::timestamptz[])
-ON CONFLICT (task_id, provider, model, generation) DO UPDATE SET
-    workspace_id = excluded.workspace_id,
-    runtime_id = excluded.runtime_id,
-    agent_id = excluded.agent_id,
-    project_id = excluded.project_id,
+INSERT INTO daybook.ledger_usage (
+    task_id, name_id, dimension_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, created_at)
+SELECT unnest($1::uuid[]), unnest($2::integer[]), unnest($3::integer[]),
+    unnest($4::bigint[]), unnest($5::bigint[]), unnest($6::bigint[]),
+    unnest($7::bigint[]), unnest($8::timestamptz[])
+ON CONFLICT (task_id, name_id, generation) DO UPDATE SET
+    dimension_id = excluded.dimension_id,
     input_tokens = excluded.input_tokens,
     output_tokens = excluded.output_tokens,
     cache_read_tokens = excluded.cache_read_tokens,
@@ -575,12 +709,8 @@ ON CONFLICT (task_id, provider, model, generation) DO UPDATE SET
 
 type PutUsageFactsParams struct {
 	TaskIds          []pgtype.UUID
-	Providers        []string
-	Models           []string
-	WorkspaceIds     []pgtype.UUID
-	RuntimeIds       []pgtype.UUID
-	AgentIds         []pgtype.UUID
-	ProjectIds       []pgtype.UUID
+	NameIds          []int32
+	DimensionIds     []int32
 	InputTokens      []int64
 	OutputTokens     []int64
 	CacheReadTokens  []int64
@@ -592,12 +722,8 @@ type PutUsageFactsParams struct {
 func (q *Queries) PutUsageFacts(ctx context.Context, arg PutUsageFactsParams) error {
 	_, err := q.db.Exec(ctx, putUsageFacts,
 		arg.TaskIds,
-		arg.Providers,
-		arg.Models,
-		arg.WorkspaceIds,
-		arg.RuntimeIds,
-		arg.AgentIds,
-		arg.ProjectIds,
+		arg.NameIds,
+		arg.DimensionIds,
 		arg.InputTokens,
 		arg.OutputTokens,
 		arg.CacheReadTokens,
@@ -739,11 +865,8 @@ func (q *Queries) TryLockShards(ctx context.Context, arg TryLockShardsParams) ([
 }
 
 const updateUsageFacts = `-- name: UpdateUsageFacts :execrows
-UPDATE daybook.task_usage_fact f SET
-    workspace_id = d.workspace_id,
-    runtime_id = d.runtime_id,
-    agent_id = d.agent_id,
-    project_id = d.project_id,
+UPDATE daybook.ledger_usage f SET
+    dimension_id = d.dimension_id,
     input_tokens = d.input_tokens,
     output_tokens = d.output_tokens,
     cache_read_tokens = d.cache_read_tokens,
@@ -752,11 +875,10 @@ UPDATE daybook.task_usage_fact f SET
     generation = f.generation + (f.writes + 1) / daybook.writes_of_fact_generation(),
     writes = (f.writes + 1) % daybook.writes_of_fact_generation()
 FROM (
-    SELECT unnest($1::tid[]) AS place, unnest($2::uuid[]) AS task_id, unnest($3::uuid[]) AS workspace_id,
-        unnest($4::uuid[]) AS runtime_id, unnest($5::uuid[]) AS agent_id, unnest($6::uuid[]) AS project_id,
-        unnest($7::bigint[]) AS input_tokens, unnest($8::bigint[]) AS output_tokens,
-        unnest($9::bigint[]) AS cache_read_tokens, unnest($10::bigint[]) AS cache_write_tokens,
-        unnest($11::timestamptz[]) AS created_at
+    SELECT unnest($1::tid[]) AS place, unnest($2::uuid[]) AS task_id, unnest($3::integer[]) AS dimension_id,
+        unnest($4::bigint[]) AS input_tokens, unnest($5::bigint[]) AS output_tokens,
+        unnest($6::bigint[]) AS cache_read_tokens, unnest($7::bigint[]) AS cache_write_tokens,
+        unnest($8::timestamptz[]) AS created_at
 ) d
 WHERE f.ctid = d.place AND f.task_id = d.task_id
 `
@@ -764,10 +886,7 @@ WHERE f.ctid = d.place AND f.task_id = d.task_id
 type UpdateUsageFactsParams struct {
 	Places           []pgtype.TID
 	TaskIds          []pgtype.UUID
-	WorkspaceIds     []pgtype.UUID
-	RuntimeIds       []pgtype.UUID
-	AgentIds         []pgtype.UUID
-	ProjectIds       []pgtype.UUID
+	DimensionIds     []int32
 	InputTokens      []int64
 	OutputTokens     []int64
 	CacheReadTokens  []int64
@@ -780,10 +899,7 @@ func (q *Queries) UpdateUsageFacts(ctx context.Context, arg UpdateUsageFactsPara
 	result, err := q.db.Exec(ctx, updateUsageFacts,
 		arg.Places,
 		arg.TaskIds,
-		arg.WorkspaceIds,
-		arg.RuntimeIds,
-		arg.AgentIds,
-		arg.ProjectIds,
+		arg.DimensionIds,
 		arg.InputTokens,
 		arg.OutputTokens,
 		arg.CacheReadTokens,

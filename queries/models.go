@@ -61,6 +61,93 @@ type DaybookBackfillTask struct {
 	TaskID pgtype.UUID
 }
 
+type DaybookBucketUsageByAgent struct {
+	RuntimeID        pgtype.UUID
+	AgentID          pgtype.UUID
+	BucketDate       pgtype.Date
+	NameID           int32
+	InputTokens      int64
+	OutputTokens     int64
+	CacheReadTokens  int64
+	CacheWriteTokens int64
+	EventCount       int64
+	// Tasks whose latest usage of this agent and model is in this bucket: exact when summed over any window that ends now.
+	TaskCount  int64
+	Generation int32
+	Writes     int16
+	Ctid       pgtype.TID
+}
+
+type DaybookBucketUsageByHour struct {
+	RuntimeID        pgtype.UUID
+	BucketDate       pgtype.Date
+	NameID           int32
+	InputTokens      int64
+	OutputTokens     int64
+	CacheReadTokens  int64
+	CacheWriteTokens int64
+	EventCount       int64
+	// Tasks whose latest usage of this hour and model is in this bucket: exact when summed over any window that ends now.
+	TaskCount  int64
+	Generation int32
+	Hour       int16
+	Writes     int16
+	Ctid       pgtype.TID
+}
+
+type DaybookBucketUsageDaily struct {
+	RuntimeID        pgtype.UUID
+	BucketDate       pgtype.Date
+	NameID           int32
+	InputTokens      int64
+	OutputTokens     int64
+	CacheReadTokens  int64
+	CacheWriteTokens int64
+	EventCount       int64
+	Generation       int32
+	Writes           int16
+}
+
+type DaybookBucketWorkspaceUsage struct {
+	WorkspaceID      pgtype.UUID
+	ProjectID        pgtype.UUID
+	AgentID          pgtype.UUID
+	BucketDate       pgtype.Date
+	NameID           int32
+	InputTokens      int64
+	OutputTokens     int64
+	CacheReadTokens  int64
+	CacheWriteTokens int64
+	EventCount       int64
+	// Tasks of this day and model, each in one bucket: exact when summed over one day.
+	DayTaskCount int64
+	// Tasks whose latest usage of this model is in this bucket: exact when summed over any window that ends now.
+	WindowTaskCount int64
+	Generation      int32
+	Writes          int16
+	Ctid            pgtype.TID
+}
+
+// bucket_workspace_usage, summed over projects.
+type DaybookBucketWorkspaceUsageByAgent struct {
+	WorkspaceID      pgtype.UUID
+	AgentID          pgtype.UUID
+	BucketDate       pgtype.Date
+	NameID           int32
+	InputTokens      int64
+	OutputTokens     int64
+	CacheReadTokens  int64
+	CacheWriteTokens int64
+	EventCount       int64
+	// Tasks of this day and model, each in one bucket: exact when summed over one day.
+	DayTaskCount int64
+	// Tasks whose latest usage of this model is in this bucket: exact when summed over any window that ends now.
+	WindowTaskCount int64
+	Generation      int32
+	Writes          int16
+	Ctid            pgtype.TID
+}
+
 type DaybookCoverage struct {
 	OneRow             bool
 	AttachedAt         pgtype.Timestamptz
@@ -72,12 +159,47 @@ type DaybookCoverage struct {
 	ClosedBefore pgtype.Date
 }
 
+// What the facts of a task have in common. Rows are added by drains, and never changed.
+type DaybookDimension struct {
+	ID          int32
+	WorkspaceID pgtype.UUID
+	RuntimeID   pgtype.UUID
+	AgentID     pgtype.UUID
+	ProjectID   pgtype.UUID
+}
+
 // Changes that concern all tasks of an issue, of an agent, or all tasks. A worker turns them into dirty entries after they are committed.
 type DaybookDirtyScope struct {
 	ID         int64
 	Kind       string
 	Key        pgtype.UUID
 	EnqueuedAt pgtype.Timestamptz
+}
+
+// What the rollups count now for each task that was started. completed_at is set for completed and failed tasks only.
+type DaybookLedgerTask struct {
+	TaskID      pgtype.UUID
+	StartedAt   pgtype.Timestamptz
+	CompletedAt pgtype.Timestamptz
+	DimensionID int32
+	Failed      bool
+}
+
+// What the rollups count now for each usage row.
+type DaybookLedgerUsage struct {
+	TaskID           pgtype.UUID
+	CreatedAt        pgtype.Timestamptz
+	InputTokens      int64
+	OutputTokens     int64
+	CacheReadTokens  int64
+	CacheWriteTokens int64
+	DimensionID      int32
+	NameID           int32
+	// Rises with the writes. It means nothing to readers.
+	Generation int32
+	// How often the row was written in this generation.
+	Writes int16
+	Ctid   pgtype.TID
 }
 
 // How often a task changed that has usage from before kept_from, which is not counted again.
@@ -162,10 +284,8 @@ type DaybookTaskUsageDaily struct {
 	CacheReadTokens  int64
 	CacheWriteTokens int64
 	EventCount       int64
-	// Rises with the writes. It means nothing to readers.
-	Generation int32
-	// How often the row was written in this generation.
-	Writes int16
+	Generation       int32
+	Writes           int16
 }
 
 type DaybookTaskUsageDailyByAgent struct {
@@ -179,13 +299,9 @@ type DaybookTaskUsageDailyByAgent struct {
 	CacheReadTokens  int64
 	CacheWriteTokens int64
 	EventCount       int64
-	// Tasks whose latest usage of this agent and model is in this bucket: exact when summed over any window that ends now.
-	TaskCount int64
-	// Rises with the writes. It means nothing to readers.
-	Generation int32
-	// How often the row was written in this generation.
-	Writes int16
-	Ctid   pgtype.TID
+	TaskCount        int64
+	Generation       int32
+	Writes           int16
 }
 
 type DaybookTaskUsageDailyByHour struct {
@@ -199,13 +315,9 @@ type DaybookTaskUsageDailyByHour struct {
 	CacheReadTokens  int64
 	CacheWriteTokens int64
 	EventCount       int64
-	// Tasks whose latest usage of this hour and model is in this bucket: exact when summed over any window that ends now.
-	TaskCount int64
-	// Rises with the writes. It means nothing to readers.
-	Generation int32
-	// How often the row was written in this generation.
-	Writes int16
-	Ctid   pgtype.TID
+	TaskCount        int64
+	Generation       int32
+	Writes           int16
 }
 
 // Dirty entries: this task changed. Append-only; a drain deletes exactly the entries that it counted.
@@ -237,19 +349,15 @@ type DaybookTaskUsageFact struct {
 	CacheReadTokens  int64
 	CacheWriteTokens int64
 	CreatedAt        pgtype.Timestamptz
-	// Rises with the writes. It means nothing to readers.
-	Generation int32
-	// How often the row was written in this generation.
-	Writes int16
-	Ctid   pgtype.TID
+	Generation       int32
+	Writes           int16
 }
 
 type DaybookUsageContribution struct {
 	TaskID           pgtype.UUID
 	RuntimeID        pgtype.UUID
 	AgentID          pgtype.UUID
-	Provider         string
-	Model            string
+	NameID           int32
 	InputTokens      int64
 	OutputTokens     int64
 	CacheReadTokens  int64
@@ -259,6 +367,13 @@ type DaybookUsageContribution struct {
 	CountsInAgent    bool
 	CountsInHour     bool
 	IsOpen           bool
+}
+
+// The providers and models that usage was counted for. Rows are added by drains, and never changed.
+type DaybookUsageName struct {
+	ID       int32
+	Provider string
+	Model    string
 }
 
 // The last verification of each unit: a runtime, or with the nil UUID all that has no runtime, which is tasks without one and the rollups of workspaces.
@@ -282,8 +397,7 @@ type DaybookWorkspaceContribution struct {
 	WorkspaceID      pgtype.UUID
 	ProjectID        pgtype.UUID
 	AgentID          pgtype.UUID
-	Provider         string
-	Model            string
+	NameID           int32
 	InputTokens      int64
 	OutputTokens     int64
 	CacheReadTokens  int64
@@ -322,15 +436,10 @@ type DaybookWorkspaceUsageDaily struct {
 	CacheReadTokens  int64
 	CacheWriteTokens int64
 	EventCount       int64
-	// Tasks of this day and model, each in one bucket: exact when summed over one day.
-	DayTaskCount int64
-	// Tasks whose latest usage of this model is in this bucket: exact when summed over any window that ends now.
-	WindowTaskCount int64
-	// Rises with the writes. It means nothing to readers.
-	Generation int32
-	// How often the row was written in this generation.
-	Writes int16
-	Ctid   pgtype.TID
+	DayTaskCount     int64
+	WindowTaskCount  int64
+	Generation       int32
+	Writes           int16
 }
 
 // workspace_usage_daily, summed over projects.
@@ -345,15 +454,10 @@ type DaybookWorkspaceUsageDailyByAgent struct {
 	CacheReadTokens  int64
 	CacheWriteTokens int64
 	EventCount       int64
-	// Tasks of this day and model, each in one bucket: exact when summed over one day.
-	DayTaskCount int64
-	// Tasks whose latest usage of this model is in this bucket: exact when summed over any window that ends now.
-	WindowTaskCount int64
-	// Rises with the writes. It means nothing to readers.
-	Generation int32
-	// How often the row was written in this generation.
-	Writes int16
-	Ctid   pgtype.TID
+	DayTaskCount     int64
+	WindowTaskCount  int64
+	Generation       int32
+	Writes           int16
 }
 
 type DaybookZoneCheck struct {

@@ -14,12 +14,14 @@ RETURNING closed_before, ((clock_timestamp() AT TIME ZONE 'UTC')::date - @min_da
 
 -- name: DeleteOldFacts :execrows
 -- Some of the facts of a runtime, or of none where it is null. A fact that a drain is just making younger stays.
-DELETE FROM daybook.task_usage_fact f
+DELETE FROM daybook.ledger_usage f
 USING (
-    SELECT o.task_id, o.provider, o.model
-    FROM daybook.task_usage_fact o
-    WHERE (o.runtime_id = sqlc.narg(runtime_id)::uuid OR (sqlc.narg(runtime_id)::uuid IS NULL AND o.runtime_id IS NULL))
+    SELECT o.task_id, o.name_id
+    FROM daybook.dimension d
+    JOIN daybook.ledger_usage o ON o.dimension_id = d.id
+    WHERE (d.runtime_id = sqlc.narg(runtime_id)::uuid OR (sqlc.narg(runtime_id)::uuid IS NULL AND d.runtime_id IS NULL))
       AND o.created_at < (SELECT daybook.kept_from())
+      AND (o.created_at AT TIME ZONE 'UTC')::date <= (SELECT (daybook.kept_from() AT TIME ZONE 'UTC')::date)
     LIMIT @max_facts
 ) old
-WHERE f.task_id = old.task_id AND f.provider = old.provider AND f.model = old.model AND f.created_at < (SELECT daybook.kept_from());
+WHERE f.task_id = old.task_id AND f.name_id = old.name_id AND f.created_at < (SELECT daybook.kept_from());

@@ -38,15 +38,17 @@ func (q *Queries) CloseDays(ctx context.Context, arg CloseDaysParams) (CloseDays
 }
 
 const deleteOldFacts = `-- name: DeleteOldFacts :execrows
-DELETE FROM daybook.task_usage_fact f
+DELETE FROM daybook.ledger_usage f
 USING (
-    SELECT o.task_id, o.provider, o.model
-    FROM daybook.task_usage_fact o
-    WHERE (o.runtime_id = $1::uuid OR ($1::uuid IS NULL AND o.runtime_id IS NULL))
+    SELECT o.task_id, o.name_id
+    FROM daybook.dimension d
+    JOIN daybook.ledger_usage o ON o.dimension_id = d.id
+    WHERE (d.runtime_id = $1::uuid OR ($1::uuid IS NULL AND d.runtime_id IS NULL))
       AND o.created_at < (SELECT daybook.kept_from())
+      AND (o.created_at AT TIME ZONE 'UTC')::date <= (SELECT (daybook.kept_from() AT TIME ZONE 'UTC')::date)
     LIMIT $2
 ) old
-WHERE f.task_id = old.task_id AND f.provider = old.provider AND f.model = old.model AND f.created_at < (SELECT daybook.kept_from())
+WHERE f.task_id = old.task_id AND f.name_id = old.name_id AND f.created_at < (SELECT daybook.kept_from())
 `
 
 type DeleteOldFactsParams struct {

@@ -40,21 +40,24 @@ RETURNING timezone, host_timezone;
 DELETE FROM daybook.runtime_rollup WHERE runtime_id = @runtime_id;
 
 -- name: IsRuntimeCounted :one
-SELECT (EXISTS (SELECT FROM daybook.task_usage_fact f WHERE f.runtime_id = @runtime_id)
-    OR EXISTS (SELECT FROM daybook.task_fact f WHERE f.runtime_id = @runtime_id))::boolean AS counted;
+SELECT EXISTS (
+    SELECT FROM daybook.dimension d
+    WHERE d.runtime_id = @runtime_id
+      AND (EXISTS (SELECT FROM daybook.ledger_usage f WHERE f.dimension_id = d.id)
+        OR EXISTS (SELECT FROM daybook.ledger_task f WHERE f.dimension_id = d.id)))::boolean AS counted;
 
 -- Buckets of days that are closed stay.
 
 -- name: DeleteUsageDaily :exec
-DELETE FROM daybook.task_usage_daily
+DELETE FROM daybook.bucket_usage_daily
 WHERE runtime_id = @runtime_id AND bucket_date >= (SELECT daybook.closed_before());
 
 -- name: DeleteUsageByAgent :exec
-DELETE FROM daybook.task_usage_daily_by_agent
+DELETE FROM daybook.bucket_usage_by_agent
 WHERE runtime_id = @runtime_id AND bucket_date >= (SELECT daybook.closed_before());
 
 -- name: DeleteUsageByHour :exec
-DELETE FROM daybook.task_usage_daily_by_hour
+DELETE FROM daybook.bucket_usage_by_hour
 WHERE runtime_id = @runtime_id AND bucket_date >= (SELECT daybook.closed_before());
 
 -- name: DeleteActivityByHour :exec
@@ -63,33 +66,33 @@ DELETE FROM daybook.task_activity_by_hour WHERE runtime_id = @runtime_id;
 -- name: InsertUsageBuckets :exec
 -- One pass over the facts for all three rollups of usage.
 WITH fact AS MATERIALIZED (
-    SELECT c.runtime_id, c.local_date, c.local_hour, c.agent_id, c.provider, c.model,
+    SELECT c.runtime_id, c.local_date, c.local_hour, c.agent_id, c.name_id,
         c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.counts_in_agent, c.counts_in_hour
     FROM daybook.usage_contribution c
     WHERE c.runtime_id = @runtime_id AND c.is_open
 ), daily AS (
-    INSERT INTO daybook.task_usage_daily
-    SELECT fact.runtime_id, fact.local_date, fact.provider, fact.model,
+    INSERT INTO daybook.bucket_usage_daily (runtime_id, bucket_date, name_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count)
+    SELECT fact.runtime_id, fact.local_date, fact.name_id,
         sum(fact.input_tokens)::bigint, sum(fact.output_tokens)::bigint,
         sum(fact.cache_read_tokens)::bigint, sum(fact.cache_write_tokens)::bigint, count(*)
     FROM fact
-    GROUP BY fact.runtime_id, fact.local_date, fact.provider, fact.model
+    GROUP BY fact.runtime_id, fact.local_date, fact.name_id
 ), by_agent AS (
-    INSERT INTO daybook.task_usage_daily_by_agent
-    SELECT fact.runtime_id, fact.local_date, fact.agent_id, fact.provider, fact.model,
+    INSERT INTO daybook.bucket_usage_by_agent (runtime_id, bucket_date, agent_id, name_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count, task_count)
+    SELECT fact.runtime_id, fact.local_date, fact.agent_id, fact.name_id,
         sum(fact.input_tokens)::bigint, sum(fact.output_tokens)::bigint,
         sum(fact.cache_read_tokens)::bigint, sum(fact.cache_write_tokens)::bigint,
         count(*), count(*) FILTER (WHERE fact.counts_in_agent)
     FROM fact
-    GROUP BY fact.runtime_id, fact.local_date, fact.agent_id, fact.provider, fact.model
+    GROUP BY fact.runtime_id, fact.local_date, fact.agent_id, fact.name_id
 )
-INSERT INTO daybook.task_usage_daily_by_hour
-SELECT fact.runtime_id, fact.local_date, fact.local_hour, fact.provider, fact.model,
+INSERT INTO daybook.bucket_usage_by_hour (runtime_id, bucket_date, hour, name_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count, task_count)
+SELECT fact.runtime_id, fact.local_date, fact.local_hour, fact.name_id,
     sum(fact.input_tokens)::bigint, sum(fact.output_tokens)::bigint,
     sum(fact.cache_read_tokens)::bigint, sum(fact.cache_write_tokens)::bigint,
     count(*), count(*) FILTER (WHERE fact.counts_in_hour)
 FROM fact
-GROUP BY fact.runtime_id, fact.local_date, fact.local_hour, fact.provider, fact.model;
+GROUP BY fact.runtime_id, fact.local_date, fact.local_hour, fact.name_id;
 
 -- name: InsertActivityByHour :exec
 INSERT INTO daybook.task_activity_by_hour

@@ -44,7 +44,7 @@ func (q *Queries) DeleteRuntimeRollup(ctx context.Context, runtimeID pgtype.UUID
 }
 
 const deleteUsageByAgent = `-- name: DeleteUsageByAgent :exec
-DELETE FROM daybook.task_usage_daily_by_agent
+DELETE FROM daybook.bucket_usage_by_agent
 WHERE runtime_id = $1 AND bucket_date >= (SELECT daybook.closed_before())
 `
 
@@ -54,7 +54,7 @@ func (q *Queries) DeleteUsageByAgent(ctx context.Context, runtimeID pgtype.UUID)
 }
 
 const deleteUsageByHour = `-- name: DeleteUsageByHour :exec
-DELETE FROM daybook.task_usage_daily_by_hour
+DELETE FROM daybook.bucket_usage_by_hour
 WHERE runtime_id = $1 AND bucket_date >= (SELECT daybook.closed_before())
 `
 
@@ -65,7 +65,7 @@ func (q *Queries) DeleteUsageByHour(ctx context.Context, runtimeID pgtype.UUID) 
 
 const deleteUsageDaily = `-- name: DeleteUsageDaily :exec
 
-DELETE FROM daybook.task_usage_daily
+DELETE FROM daybook.bucket_usage_daily
 WHERE runtime_id = $1 AND bucket_date >= (SELECT daybook.closed_before())
 `
 
@@ -90,33 +90,33 @@ func (q *Queries) InsertActivityByHour(ctx context.Context, runtimeID pgtype.UUI
 
 const insertUsageBuckets = `-- name: InsertUsageBuckets :exec
 WITH fact AS MATERIALIZED (
-    SELECT c.runtime_id, c.local_date, c.local_hour, c.agent_id, c.provider, c.model,
+    SELECT c.runtime_id, c.local_date, c.local_hour, c.agent_id, c.name_id,
         c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.counts_in_agent, c.counts_in_hour
     FROM daybook.usage_contribution c
     WHERE c.runtime_id = $1 AND c.is_open
 ), daily AS (
-    INSERT INTO daybook.task_usage_daily
-    SELECT fact.runtime_id, fact.local_date, fact.provider, fact.model,
+    INSERT INTO daybook.bucket_usage_daily (runtime_id, bucket_date, name_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count)
+    SELECT fact.runtime_id, fact.local_date, fact.name_id,
         sum(fact.input_tokens)::bigint, sum(fact.output_tokens)::bigint,
         sum(fact.cache_read_tokens)::bigint, sum(fact.cache_write_tokens)::bigint, count(*)
     FROM fact
-    GROUP BY fact.runtime_id, fact.local_date, fact.provider, fact.model
+    GROUP BY fact.runtime_id, fact.local_date, fact.name_id
 ), by_agent AS (
-    INSERT INTO daybook.task_usage_daily_by_agent
-    SELECT fact.runtime_id, fact.local_date, fact.agent_id, fact.provider, fact.model,
+    INSERT INTO daybook.bucket_usage_by_agent (runtime_id, bucket_date, agent_id, name_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count, task_count)
+    SELECT fact.runtime_id, fact.local_date, fact.agent_id, fact.name_id,
         sum(fact.input_tokens)::bigint, sum(fact.output_tokens)::bigint,
         sum(fact.cache_read_tokens)::bigint, sum(fact.cache_write_tokens)::bigint,
         count(*), count(*) FILTER (WHERE fact.counts_in_agent)
     FROM fact
-    GROUP BY fact.runtime_id, fact.local_date, fact.agent_id, fact.provider, fact.model
+    GROUP BY fact.runtime_id, fact.local_date, fact.agent_id, fact.name_id
 )
-INSERT INTO daybook.task_usage_daily_by_hour
-SELECT fact.runtime_id, fact.local_date, fact.local_hour, fact.provider, fact.model,
+INSERT INTO daybook.bucket_usage_by_hour (runtime_id, bucket_date, hour, name_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count, task_count)
+SELECT fact.runtime_id, fact.local_date, fact.local_hour, fact.name_id,
     sum(fact.input_tokens)::bigint, sum(fact.output_tokens)::bigint,
     sum(fact.cache_read_tokens)::bigint, sum(fact.cache_write_tokens)::bigint,
     count(*), count(*) FILTER (WHERE fact.counts_in_hour)
 FROM fact
-GROUP BY fact.runtime_id, fact.local_date, fact.local_hour, fact.provider, fact.model
+GROUP BY fact.runtime_id, fact.local_date, fact.local_hour, fact.name_id
 `
 
 // One pass over the facts for all three rollups of usage.
@@ -126,8 +126,11 @@ func (q *Queries) InsertUsageBuckets(ctx context.Context, runtimeID pgtype.UUID)
 }
 
 const isRuntimeCounted = `-- name: IsRuntimeCounted :one
-SELECT (EXISTS (SELECT FROM daybook.task_usage_fact f WHERE f.runtime_id = $1)
-    OR EXISTS (SELECT FROM daybook.task_fact f WHERE f.runtime_id = $1))::boolean AS counted
+SELECT EXISTS (
+    SELECT FROM daybook.dimension d
+    WHERE d.runtime_id = $1
+      AND (EXISTS (SELECT FROM daybook.ledger_usage f WHERE f.dimension_id = d.id)
+        OR EXISTS (SELECT FROM daybook.ledger_task f WHERE f.dimension_id = d.id)))::boolean AS counted
 `
 
 func (q *Queries) IsRuntimeCounted(ctx context.Context, runtimeID pgtype.UUID) (bool, error) {

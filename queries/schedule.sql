@@ -93,8 +93,8 @@ GROUP BY t.id;
 INSERT INTO daybook.task_usage_daily_dirty (shard, task_id, enqueued_at)
 SELECT daybook.shard_of(f.task_id), f.task_id, s.enqueued_at
 FROM (
-    SELECT task_id FROM daybook.task_usage_fact
-    UNION SELECT task_id FROM daybook.task_fact
+    SELECT task_id FROM daybook.ledger_usage
+    UNION SELECT task_id FROM daybook.ledger_task
     UNION SELECT task_id FROM daybook.task_usage_daily_quarantine) f,
     (SELECT min(enqueued_at) AS enqueued_at FROM daybook.dirty_scope WHERE id = ANY(@ids::bigint[]) AND kind = 'all') s
 WHERE s.enqueued_at IS NOT NULL;

@@ -3,9 +3,9 @@
 -- usage in the window, there is one row with found = false.
 --
 -- While the buckets are not in the host's present zone, that is, a rebuild is pending, the facts answer in their place: the second
--- half of each UNION ALL. There the bound on created_at is for the index. It is in the same zone, since Postgres takes zones that are
--- days from UTC; two days spare are more than any zone's clocks have ever jumped. The reader is MATERIALIZED, or the zone
--- would be worked out again for every row.
+-- half of each UNION ALL. There the bound on the day in UTC is for the index: Postgres takes no zone that is further than a week from
+-- UTC, and two days more are more than any zone's clocks have ever jumped. The reader is MATERIALIZED, or the zone would be worked out again
+-- for every row. What is summed up is summed by the numbers of names first, since there are fewer of them than rows.
 
 -- name: GetRuntimeUsage :many
 WITH reader AS MATERIALIZED (
@@ -21,16 +21,19 @@ SELECT reader.workspace_id::uuid AS workspace_id, reader.user_id::uuid AS user_i
     coalesce(usage.cache_write_tokens, 0)::bigint AS cache_write_tokens
 FROM reader
 LEFT JOIN LATERAL (
-    SELECT true AS found, b.bucket_date, b.provider, b.model,
+    SELECT true AS found, b.bucket_date, n.provider, n.model,
         b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens
-    FROM daybook.task_usage_daily b
+    FROM daybook.bucket_usage_daily b
+    JOIN daybook.usage_name n ON n.id = b.name_id
     WHERE reader.built AND b.runtime_id = reader.id AND b.bucket_date >= reader.since
     UNION ALL
-    SELECT true, (f.created_at AT TIME ZONE reader.timezone)::date AS bucket_date, f.provider, f.model,
+    SELECT true, (f.created_at AT TIME ZONE reader.timezone)::date AS bucket_date, n.provider, n.model,
         sum(f.input_tokens)::bigint, sum(f.output_tokens)::bigint, sum(f.cache_read_tokens)::bigint, sum(f.cache_write_tokens)::bigint
-    FROM daybook.task_usage_fact f
-    WHERE NOT reader.built AND f.runtime_id = reader.id
-      AND f.created_at >= (reader.since - 2)::timestamp AT TIME ZONE reader.timezone
+    FROM daybook.dimension d
+    JOIN daybook.ledger_usage f ON f.dimension_id = d.id
+    JOIN daybook.usage_name n ON n.id = f.name_id
+    WHERE NOT reader.built AND d.runtime_id = reader.id
+      AND (f.created_at AT TIME ZONE 'UTC')::date >= reader.since - 9
       AND (f.created_at AT TIME ZONE reader.timezone)::date >= reader.since
     GROUP BY 2, 3, 4
 ) usage ON true
@@ -50,22 +53,30 @@ SELECT reader.workspace_id::uuid AS workspace_id, reader.user_id::uuid AS user_i
     coalesce(usage.cache_write_tokens, 0)::bigint AS cache_write_tokens, coalesce(usage.task_count, 0)::bigint AS task_count
 FROM reader
 LEFT JOIN LATERAL (
-    SELECT true AS found, b.agent_id, b.model,
-        sum(b.input_tokens)::bigint AS input_tokens, sum(b.output_tokens)::bigint AS output_tokens,
-        sum(b.cache_read_tokens)::bigint AS cache_read_tokens, sum(b.cache_write_tokens)::bigint AS cache_write_tokens,
-        sum(b.task_count)::bigint AS task_count
-    FROM daybook.task_usage_daily_by_agent b
-    WHERE reader.built AND b.runtime_id = reader.id AND b.bucket_date >= reader.since
-    GROUP BY b.agent_id, b.model
+    SELECT true AS found, x.agent_id, n.model,
+        sum(x.input_tokens)::bigint AS input_tokens, sum(x.output_tokens)::bigint AS output_tokens,
+        sum(x.cache_read_tokens)::bigint AS cache_read_tokens, sum(x.cache_write_tokens)::bigint AS cache_write_tokens,
+        sum(x.task_count)::bigint AS task_count
+    FROM (
+        SELECT b.agent_id, b.name_id, sum(b.input_tokens) AS input_tokens, sum(b.output_tokens) AS output_tokens,
+            sum(b.cache_read_tokens) AS cache_read_tokens, sum(b.cache_write_tokens) AS cache_write_tokens, sum(b.task_count) AS task_count
+        FROM daybook.bucket_usage_by_agent b
+        WHERE reader.built AND b.runtime_id = reader.id AND b.bucket_date >= reader.since
+        GROUP BY b.agent_id, b.name_id
+    ) x
+    JOIN daybook.usage_name n ON n.id = x.name_id
+    GROUP BY x.agent_id, n.model
     UNION ALL
-    SELECT true, f.agent_id, f.model,
+    SELECT true, d.agent_id, n.model,
         sum(f.input_tokens)::bigint, sum(f.output_tokens)::bigint, sum(f.cache_read_tokens)::bigint, sum(f.cache_write_tokens)::bigint,
         count(DISTINCT f.task_id)
-    FROM daybook.task_usage_fact f
-    WHERE NOT reader.built AND f.runtime_id = reader.id
-      AND f.created_at >= (reader.since - 2)::timestamp AT TIME ZONE reader.timezone
+    FROM daybook.dimension d
+    JOIN daybook.ledger_usage f ON f.dimension_id = d.id
+    JOIN daybook.usage_name n ON n.id = f.name_id
+    WHERE NOT reader.built AND d.runtime_id = reader.id
+      AND (f.created_at AT TIME ZONE 'UTC')::date >= reader.since - 9
       AND (f.created_at AT TIME ZONE reader.timezone)::date >= reader.since
-    GROUP BY f.agent_id, f.model
+    GROUP BY d.agent_id, n.model
 ) usage ON true
 ORDER BY usage.agent_id, usage.model;
 
@@ -83,20 +94,28 @@ SELECT reader.workspace_id::uuid AS workspace_id, reader.user_id::uuid AS user_i
     coalesce(usage.cache_write_tokens, 0)::bigint AS cache_write_tokens, coalesce(usage.task_count, 0)::bigint AS task_count
 FROM reader
 LEFT JOIN LATERAL (
-    SELECT true AS found, b.hour, b.model,
-        sum(b.input_tokens)::bigint AS input_tokens, sum(b.output_tokens)::bigint AS output_tokens,
-        sum(b.cache_read_tokens)::bigint AS cache_read_tokens, sum(b.cache_write_tokens)::bigint AS cache_write_tokens,
-        sum(b.task_count)::bigint AS task_count
-    FROM daybook.task_usage_daily_by_hour b
-    WHERE reader.built AND b.runtime_id = reader.id AND b.bucket_date >= reader.since
-    GROUP BY b.hour, b.model
+    SELECT true AS found, x.hour, n.model,
+        sum(x.input_tokens)::bigint AS input_tokens, sum(x.output_tokens)::bigint AS output_tokens,
+        sum(x.cache_read_tokens)::bigint AS cache_read_tokens, sum(x.cache_write_tokens)::bigint AS cache_write_tokens,
+        sum(x.task_count)::bigint AS task_count
+    FROM (
+        SELECT b.hour, b.name_id, sum(b.input_tokens) AS input_tokens, sum(b.output_tokens) AS output_tokens,
+            sum(b.cache_read_tokens) AS cache_read_tokens, sum(b.cache_write_tokens) AS cache_write_tokens, sum(b.task_count) AS task_count
+        FROM daybook.bucket_usage_by_hour b
+        WHERE reader.built AND b.runtime_id = reader.id AND b.bucket_date >= reader.since
+        GROUP BY b.hour, b.name_id
+    ) x
+    JOIN daybook.usage_name n ON n.id = x.name_id
+    GROUP BY x.hour, n.model
     UNION ALL
-    SELECT true, date_part('hour', f.created_at AT TIME ZONE reader.timezone)::smallint, f.model,
+    SELECT true, date_part('hour', f.created_at AT TIME ZONE reader.timezone)::smallint, n.model,
         sum(f.input_tokens)::bigint, sum(f.output_tokens)::bigint, sum(f.cache_read_tokens)::bigint, sum(f.cache_write_tokens)::bigint,
         count(DISTINCT f.task_id)
-    FROM daybook.task_usage_fact f
-    WHERE NOT reader.built AND f.runtime_id = reader.id
-      AND f.created_at >= (reader.since - 2)::timestamp AT TIME ZONE reader.timezone
+    FROM daybook.dimension d
+    JOIN daybook.ledger_usage f ON f.dimension_id = d.id
+    JOIN daybook.usage_name n ON n.id = f.name_id
+    WHERE NOT reader.built AND d.runtime_id = reader.id
+      AND (f.created_at AT TIME ZONE 'UTC')::date >= reader.since - 9
       AND (f.created_at AT TIME ZONE reader.timezone)::date >= reader.since
     GROUP BY 2, 3
 ) usage ON true
@@ -118,8 +137,9 @@ LEFT JOIN LATERAL (
     WHERE reader.built AND b.runtime_id = reader.id
     UNION ALL
     SELECT true, date_part('hour', f.started_at AT TIME ZONE reader.timezone)::smallint, count(*)
-    FROM daybook.task_fact f
-    WHERE NOT reader.built AND f.runtime_id = reader.id
+    FROM daybook.dimension d
+    JOIN daybook.ledger_task f ON f.dimension_id = d.id
+    WHERE NOT reader.built AND d.runtime_id = reader.id
     GROUP BY 2
 ) activity ON true
 ORDER BY activity.hour;
@@ -140,20 +160,25 @@ SELECT reader.id::uuid AS workspace_id, reader.user_id::uuid AS user_id, coalesc
     coalesce(usage.cache_write_tokens, 0)::bigint AS cache_write_tokens, coalesce(usage.task_count, 0)::bigint AS task_count
 FROM reader
 LEFT JOIN LATERAL (
-    SELECT true AS found, b.bucket_date, b.model,
+    SELECT true AS found, b.bucket_date, n.model,
         sum(b.input_tokens)::bigint AS input_tokens, sum(b.output_tokens)::bigint AS output_tokens,
         sum(b.cache_read_tokens)::bigint AS cache_read_tokens, sum(b.cache_write_tokens)::bigint AS cache_write_tokens,
         sum(b.day_task_count)::bigint AS task_count
     FROM (
-        SELECT x.bucket_date, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.day_task_count
-        FROM daybook.workspace_usage_daily_by_agent x
+        SELECT x.bucket_date, x.name_id, sum(x.input_tokens) AS input_tokens, sum(x.output_tokens) AS output_tokens,
+            sum(x.cache_read_tokens) AS cache_read_tokens, sum(x.cache_write_tokens) AS cache_write_tokens, sum(x.day_task_count) AS day_task_count
+        FROM daybook.bucket_workspace_usage_by_agent x
         WHERE x.workspace_id = reader.id AND x.bucket_date >= reader.since AND sqlc.narg(project_id)::uuid IS NULL
+        GROUP BY x.bucket_date, x.name_id
         UNION ALL
-        SELECT x.bucket_date, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.day_task_count
-        FROM daybook.workspace_usage_daily x
+        SELECT x.bucket_date, x.name_id, sum(x.input_tokens), sum(x.output_tokens),
+            sum(x.cache_read_tokens), sum(x.cache_write_tokens), sum(x.day_task_count)
+        FROM daybook.bucket_workspace_usage x
         WHERE x.workspace_id = reader.id AND x.bucket_date >= reader.since AND x.project_id = sqlc.narg(project_id)
+        GROUP BY x.bucket_date, x.name_id
     ) b
-    GROUP BY b.bucket_date, b.model
+    JOIN daybook.usage_name n ON n.id = b.name_id
+    GROUP BY b.bucket_date, n.model
 ) usage ON true
 ORDER BY usage.bucket_date DESC, usage.model;
 
@@ -170,13 +195,19 @@ SELECT reader.id::uuid AS workspace_id, reader.user_id::uuid AS user_id, coalesc
     coalesce(usage.cache_write_tokens, 0)::bigint AS cache_write_tokens, coalesce(usage.task_count, 0)::bigint AS task_count
 FROM reader
 LEFT JOIN LATERAL (
-    SELECT true AS found, b.model,
+    SELECT true AS found, n.model,
         sum(b.input_tokens)::bigint AS input_tokens, sum(b.output_tokens)::bigint AS output_tokens,
         sum(b.cache_read_tokens)::bigint AS cache_read_tokens, sum(b.cache_write_tokens)::bigint AS cache_write_tokens,
         sum(b.window_task_count)::bigint AS task_count, sum(b.input_tokens) + sum(b.output_tokens) AS tokens
-    FROM daybook.workspace_usage_daily_by_agent b
-    WHERE b.workspace_id = reader.id AND b.bucket_date >= reader.since
-    GROUP BY b.model
+    FROM (
+        SELECT x.name_id, sum(x.input_tokens) AS input_tokens, sum(x.output_tokens) AS output_tokens,
+            sum(x.cache_read_tokens) AS cache_read_tokens, sum(x.cache_write_tokens) AS cache_write_tokens, sum(x.window_task_count) AS window_task_count
+        FROM daybook.bucket_workspace_usage_by_agent x
+        WHERE x.workspace_id = reader.id AND x.bucket_date >= reader.since
+        GROUP BY x.name_id
+    ) b
+    JOIN daybook.usage_name n ON n.id = b.name_id
+    GROUP BY n.model
 ) usage ON true
 ORDER BY usage.tokens DESC, usage.model;
 
@@ -193,20 +224,25 @@ SELECT reader.id::uuid AS workspace_id, reader.user_id::uuid AS user_id, coalesc
     coalesce(usage.cache_write_tokens, 0)::bigint AS cache_write_tokens, coalesce(usage.task_count, 0)::bigint AS task_count
 FROM reader
 LEFT JOIN LATERAL (
-    SELECT true AS found, b.agent_id, b.model,
+    SELECT true AS found, b.agent_id, n.model,
         sum(b.input_tokens)::bigint AS input_tokens, sum(b.output_tokens)::bigint AS output_tokens,
         sum(b.cache_read_tokens)::bigint AS cache_read_tokens, sum(b.cache_write_tokens)::bigint AS cache_write_tokens,
         sum(b.window_task_count)::bigint AS task_count
     FROM (
-        SELECT x.bucket_date, x.agent_id, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.window_task_count
-        FROM daybook.workspace_usage_daily_by_agent x
+        SELECT x.agent_id, x.name_id, sum(x.input_tokens) AS input_tokens, sum(x.output_tokens) AS output_tokens,
+            sum(x.cache_read_tokens) AS cache_read_tokens, sum(x.cache_write_tokens) AS cache_write_tokens, sum(x.window_task_count) AS window_task_count
+        FROM daybook.bucket_workspace_usage_by_agent x
         WHERE x.workspace_id = reader.id AND x.bucket_date >= reader.since AND sqlc.narg(project_id)::uuid IS NULL
+        GROUP BY x.agent_id, x.name_id
         UNION ALL
-        SELECT x.bucket_date, x.agent_id, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.window_task_count
-        FROM daybook.workspace_usage_daily x
+        SELECT x.agent_id, x.name_id, sum(x.input_tokens), sum(x.output_tokens),
+            sum(x.cache_read_tokens), sum(x.cache_write_tokens), sum(x.window_task_count)
+        FROM daybook.bucket_workspace_usage x
         WHERE x.workspace_id = reader.id AND x.bucket_date >= reader.since AND x.project_id = sqlc.narg(project_id)
+        GROUP BY x.agent_id, x.name_id
     ) b
-    GROUP BY b.agent_id, b.model
+    JOIN daybook.usage_name n ON n.id = b.name_id
+    GROUP BY b.agent_id, n.model
 ) usage ON true
 ORDER BY usage.agent_id, usage.model;
 

@@ -31,30 +31,20 @@ SELECT pg_try_advisory_xact_lock(@lock_class::integer, pg_catalog.uuid_hash(@uni
 -- name: ListCountedRuntimes :many
 -- Every runtime that the host or a rollup knows, in order. The tables of Daybook are long, so their runtimes are found by one index
 -- probe each.
-WITH RECURSIVE usage_fact AS (
-    (SELECT f.runtime_id FROM daybook.task_usage_fact f WHERE f.runtime_id IS NOT NULL ORDER BY f.runtime_id LIMIT 1)
+WITH RECURSIVE daily AS (
+    (SELECT b.runtime_id FROM daybook.bucket_usage_daily b ORDER BY b.runtime_id LIMIT 1)
     UNION ALL
-    SELECT (SELECT f.runtime_id FROM daybook.task_usage_fact f WHERE f.runtime_id > n.runtime_id ORDER BY f.runtime_id LIMIT 1)
-    FROM usage_fact n WHERE n.runtime_id IS NOT NULL
-), fact AS (
-    (SELECT f.runtime_id FROM daybook.task_fact f WHERE f.runtime_id IS NOT NULL ORDER BY f.runtime_id LIMIT 1)
-    UNION ALL
-    SELECT (SELECT f.runtime_id FROM daybook.task_fact f WHERE f.runtime_id > n.runtime_id ORDER BY f.runtime_id LIMIT 1)
-    FROM fact n WHERE n.runtime_id IS NOT NULL
-), daily AS (
-    (SELECT b.runtime_id FROM daybook.task_usage_daily b ORDER BY b.runtime_id LIMIT 1)
-    UNION ALL
-    SELECT (SELECT b.runtime_id FROM daybook.task_usage_daily b WHERE b.runtime_id > n.runtime_id ORDER BY b.runtime_id LIMIT 1)
+    SELECT (SELECT b.runtime_id FROM daybook.bucket_usage_daily b WHERE b.runtime_id > n.runtime_id ORDER BY b.runtime_id LIMIT 1)
     FROM daily n WHERE n.runtime_id IS NOT NULL
 ), by_agent AS (
-    (SELECT b.runtime_id FROM daybook.task_usage_daily_by_agent b ORDER BY b.runtime_id LIMIT 1)
+    (SELECT b.runtime_id FROM daybook.bucket_usage_by_agent b ORDER BY b.runtime_id LIMIT 1)
     UNION ALL
-    SELECT (SELECT b.runtime_id FROM daybook.task_usage_daily_by_agent b WHERE b.runtime_id > n.runtime_id ORDER BY b.runtime_id LIMIT 1)
+    SELECT (SELECT b.runtime_id FROM daybook.bucket_usage_by_agent b WHERE b.runtime_id > n.runtime_id ORDER BY b.runtime_id LIMIT 1)
     FROM by_agent n WHERE n.runtime_id IS NOT NULL
 ), by_hour AS (
-    (SELECT b.runtime_id FROM daybook.task_usage_daily_by_hour b ORDER BY b.runtime_id LIMIT 1)
+    (SELECT b.runtime_id FROM daybook.bucket_usage_by_hour b ORDER BY b.runtime_id LIMIT 1)
     UNION ALL
-    SELECT (SELECT b.runtime_id FROM daybook.task_usage_daily_by_hour b WHERE b.runtime_id > n.runtime_id ORDER BY b.runtime_id LIMIT 1)
+    SELECT (SELECT b.runtime_id FROM daybook.bucket_usage_by_hour b WHERE b.runtime_id > n.runtime_id ORDER BY b.runtime_id LIMIT 1)
     FROM by_hour n WHERE n.runtime_id IS NOT NULL
 )
 SELECT known.runtime_id::uuid AS runtime_id
@@ -62,8 +52,9 @@ FROM (
     SELECT h.id AS runtime_id FROM public.agent_runtime h
     UNION SELECT r.runtime_id FROM daybook.runtime_rollup r
     UNION SELECT b.runtime_id FROM daybook.task_activity_by_hour b
-    UNION SELECT runtime_id FROM usage_fact
-    UNION SELECT runtime_id FROM fact
+    UNION SELECT d.runtime_id FROM daybook.dimension d
+    WHERE EXISTS (SELECT FROM daybook.ledger_usage f WHERE f.dimension_id = d.id)
+       OR EXISTS (SELECT FROM daybook.ledger_task f WHERE f.dimension_id = d.id)
     UNION SELECT runtime_id FROM daily
     UNION SELECT runtime_id FROM by_agent
     UNION SELECT runtime_id FROM by_hour
@@ -84,7 +75,7 @@ ORDER BY own.id;
 
 -- name: IsWorkspaceKnown :one
 SELECT (EXISTS (SELECT FROM public.workspace w WHERE w.id = @workspace_id)
-    OR EXISTS (SELECT FROM daybook.workspace_usage_daily b WHERE b.workspace_id = @workspace_id)
+    OR EXISTS (SELECT FROM daybook.bucket_workspace_usage b WHERE b.workspace_id = @workspace_id)
     OR EXISTS (SELECT FROM daybook.workspace_run_time_daily b WHERE b.workspace_id = @workspace_id))::boolean AS known;
 
 -- name: CountLeftOut :one
@@ -129,13 +120,15 @@ WITH waiting AS MATERIALIZED (
         WHERE coalesce(u.created_at >= (SELECT daybook.kept_from()), true)
     ) s
     FULL JOIN (
-        SELECT f.task_id, f.provider, f.model, f.workspace_id, f.runtime_id, f.agent_id, f.project_id,
+        SELECT f.task_id, n.provider, n.model, d.workspace_id, d.runtime_id, d.agent_id, d.project_id,
             f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens, f.created_at,
             f.generation > 0 AND EXISTS (
-                SELECT FROM daybook.task_usage_fact y
-                WHERE y.task_id = f.task_id AND y.provider = f.provider AND y.model = f.model AND y.generation <> f.generation) AS twin
-        FROM daybook.task_usage_fact f
-        WHERE (f.runtime_id = ANY(@runtime_ids::uuid[]) OR (@without_runtime::boolean AND f.runtime_id IS NULL))
+                SELECT FROM daybook.ledger_usage y
+                WHERE y.task_id = f.task_id AND y.name_id = f.name_id AND y.generation <> f.generation) AS twin
+        FROM daybook.ledger_usage f
+        JOIN daybook.usage_name n ON n.id = f.name_id
+        JOIN daybook.dimension d ON d.id = f.dimension_id
+        WHERE (d.runtime_id = ANY(@runtime_ids::uuid[]) OR (@without_runtime::boolean AND d.runtime_id IS NULL))
           AND coalesce(f.created_at >= (SELECT daybook.kept_from()), true)
     ) f ON f.task_id = s.task_id AND f.provider = s.provider AND f.model = s.model
     WHERE s.task_id IS NULL OR f.task_id IS NULL
@@ -148,9 +141,10 @@ WITH waiting AS MATERIALIZED (
     SELECT coalesce(s.task_id, f.task_id) AS task_id, to_jsonb(s) AS expected, to_jsonb(f) AS found
     FROM (SELECT t.* FROM task t WHERE t.started_at IS NOT NULL) s
     FULL JOIN (
-        SELECT f.task_id, f.workspace_id, f.runtime_id, f.agent_id, f.project_id, f.started_at, f.completed_at, f.failed
-        FROM daybook.task_fact f
-        WHERE f.runtime_id = ANY(@runtime_ids::uuid[]) OR (@without_runtime::boolean AND f.runtime_id IS NULL)
+        SELECT f.task_id, d.workspace_id, d.runtime_id, d.agent_id, d.project_id, f.started_at, f.completed_at, f.failed
+        FROM daybook.ledger_task f
+        JOIN daybook.dimension d ON d.id = f.dimension_id
+        WHERE d.runtime_id = ANY(@runtime_ids::uuid[]) OR (@without_runtime::boolean AND d.runtime_id IS NULL)
     ) f ON f.task_id = s.task_id
     WHERE s.task_id IS NULL OR f.task_id IS NULL
        OR s.started_at <> f.started_at OR s.completed_at IS DISTINCT FROM f.completed_at OR s.failed <> f.failed
@@ -173,73 +167,72 @@ ORDER BY pair.rollup, pair.task_id;
 -- generations, differs whatever they say.
 -- usage is the facts summed up so far that all three rollups can be made of it: there is less of it than of them.
 WITH usage AS MATERIALIZED (
-    SELECT c.runtime_id, c.local_date, c.local_hour, c.agent_id, c.provider, c.model,
+    SELECT c.runtime_id, c.local_date, c.local_hour, c.agent_id, c.name_id,
         sum(c.input_tokens) AS input_tokens, sum(c.output_tokens) AS output_tokens,
         sum(c.cache_read_tokens) AS cache_read_tokens, sum(c.cache_write_tokens) AS cache_write_tokens, count(*) AS facts,
         count(*) FILTER (WHERE c.counts_in_agent) AS tasks_of_agent, count(*) FILTER (WHERE c.counts_in_hour) AS tasks_of_hour
     FROM daybook.usage_contribution c
     WHERE c.runtime_id = ANY(@runtime_ids::uuid[]) AND c.is_open
-    GROUP BY c.runtime_id, c.local_date, c.local_hour, c.agent_id, c.provider, c.model
+    GROUP BY c.runtime_id, c.local_date, c.local_hour, c.agent_id, c.name_id
 ), daily AS (
     SELECT coalesce(e.runtime_id, b.runtime_id) AS runtime_id, to_jsonb(e) AS expected, to_jsonb(b) AS found
     FROM (
-        SELECT u.runtime_id, u.local_date AS bucket_date, u.provider, u.model,
+        SELECT u.runtime_id, u.local_date AS bucket_date, u.name_id,
             sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,
             sum(u.cache_read_tokens) AS cache_read_tokens, sum(u.cache_write_tokens) AS cache_write_tokens, sum(u.facts) AS event_count
         FROM usage u
-        GROUP BY u.runtime_id, u.local_date, u.provider, u.model
+        GROUP BY u.runtime_id, u.local_date, u.name_id
     ) e
     FULL JOIN (
         SELECT x.*, x.generation > 0 AND EXISTS (
-                SELECT FROM daybook.task_usage_daily y
-                WHERE y.runtime_id = x.runtime_id AND y.bucket_date = x.bucket_date AND y.provider = x.provider AND y.model = x.model
+                SELECT FROM daybook.bucket_usage_daily y
+                WHERE y.runtime_id = x.runtime_id AND y.bucket_date = x.bucket_date AND y.name_id = x.name_id
                   AND y.generation <> x.generation) AS twin
-        FROM daybook.task_usage_daily x
+        FROM daybook.bucket_usage_daily x
         WHERE x.runtime_id = ANY(@runtime_ids::uuid[]) AND x.bucket_date >= (SELECT daybook.closed_before())
     ) b
-        ON b.runtime_id = e.runtime_id AND b.bucket_date = e.bucket_date AND b.provider = e.provider AND b.model = e.model
+        ON b.runtime_id = e.runtime_id AND b.bucket_date = e.bucket_date AND b.name_id = e.name_id
     WHERE (e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cache_write_tokens, e.event_count)
         IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count) OR b.twin
 ), by_agent AS (
     SELECT coalesce(e.runtime_id, b.runtime_id) AS runtime_id, to_jsonb(e) AS expected, to_jsonb(b) AS found
     FROM (
-        SELECT u.runtime_id, u.local_date AS bucket_date, u.agent_id, u.provider, u.model,
+        SELECT u.runtime_id, u.local_date AS bucket_date, u.agent_id, u.name_id,
             sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,
             sum(u.cache_read_tokens) AS cache_read_tokens, sum(u.cache_write_tokens) AS cache_write_tokens, sum(u.facts) AS event_count,
             sum(u.tasks_of_agent) AS task_count
         FROM usage u
-        GROUP BY u.runtime_id, u.local_date, u.agent_id, u.provider, u.model
+        GROUP BY u.runtime_id, u.local_date, u.agent_id, u.name_id
     ) e
     FULL JOIN (
         SELECT x.*, x.generation > 0 AND EXISTS (
-                SELECT FROM daybook.task_usage_daily_by_agent y
+                SELECT FROM daybook.bucket_usage_by_agent y
                 WHERE y.runtime_id = x.runtime_id AND y.bucket_date = x.bucket_date AND y.agent_id = x.agent_id
-                  AND y.provider = x.provider AND y.model = x.model AND y.generation <> x.generation) AS twin
-        FROM daybook.task_usage_daily_by_agent x
+                  AND y.name_id = x.name_id AND y.generation <> x.generation) AS twin
+        FROM daybook.bucket_usage_by_agent x
         WHERE x.runtime_id = ANY(@runtime_ids::uuid[]) AND x.bucket_date >= (SELECT daybook.closed_before())
     ) b
-        ON b.runtime_id = e.runtime_id AND b.bucket_date = e.bucket_date AND b.agent_id = e.agent_id AND b.provider = e.provider AND b.model = e.model
+        ON b.runtime_id = e.runtime_id AND b.bucket_date = e.bucket_date AND b.agent_id = e.agent_id AND b.name_id = e.name_id
     WHERE (e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cache_write_tokens, e.event_count, e.task_count)
         IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count, b.task_count) OR b.twin
 ), by_hour AS (
     SELECT coalesce(e.runtime_id, b.runtime_id) AS runtime_id, to_jsonb(e) AS expected, to_jsonb(b) AS found
     FROM (
-        SELECT u.runtime_id, u.local_date AS bucket_date, u.local_hour AS hour, u.provider, u.model,
+        SELECT u.runtime_id, u.local_date AS bucket_date, u.local_hour AS hour, u.name_id,
             sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,
             sum(u.cache_read_tokens) AS cache_read_tokens, sum(u.cache_write_tokens) AS cache_write_tokens, sum(u.facts) AS event_count,
             sum(u.tasks_of_hour) AS task_count
         FROM usage u
-        GROUP BY u.runtime_id, u.local_date, u.local_hour, u.provider, u.model
+        GROUP BY u.runtime_id, u.local_date, u.local_hour, u.name_id
     ) e
     FULL JOIN (
         SELECT x.*, x.generation > 0 AND EXISTS (
-                SELECT FROM daybook.task_usage_daily_by_hour y
-                WHERE y.runtime_id = x.runtime_id AND y.bucket_date = x.bucket_date AND y.hour = x.hour AND y.provider = x.provider
-                  AND y.model = x.model AND y.generation <> x.generation) AS twin
-        FROM daybook.task_usage_daily_by_hour x
+                SELECT FROM daybook.bucket_usage_by_hour y
+                WHERE y.runtime_id = x.runtime_id AND y.bucket_date = x.bucket_date AND y.hour = x.hour AND y.name_id = x.name_id AND y.generation <> x.generation) AS twin
+        FROM daybook.bucket_usage_by_hour x
         WHERE x.runtime_id = ANY(@runtime_ids::uuid[]) AND x.bucket_date >= (SELECT daybook.closed_before())
     ) b
-        ON b.runtime_id = e.runtime_id AND b.bucket_date = e.bucket_date AND b.hour = e.hour AND b.provider = e.provider AND b.model = e.model
+        ON b.runtime_id = e.runtime_id AND b.bucket_date = e.bucket_date AND b.hour = e.hour AND b.name_id = e.name_id
     WHERE (e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cache_write_tokens, e.event_count, e.task_count)
         IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count, b.task_count) OR b.twin
 ), activity AS (
@@ -265,8 +258,8 @@ WITH usage AS MATERIALIZED (
     FROM daybook.runtime_rollup r
     WHERE r.runtime_id = ANY(@runtime_ids::uuid[]) AND r.timezone <> daybook.effective_zone(r.host_timezone)
 )
-SELECT pair.rollup::text AS rollup, pair.runtime_id::uuid AS runtime_id, pair.expected,
-    (pair.found - '{generation,writes,twin}'::text[])::jsonb AS found
+SELECT pair.rollup::text AS rollup, pair.runtime_id::uuid AS runtime_id, daybook.named(pair.expected) AS expected,
+    daybook.named(pair.found - '{generation,writes,twin}'::text[]) AS found
 FROM (
     (SELECT 1 AS n, 'runtime_rollup' AS rollup, zone.* FROM zone LIMIT @max_differences)
     UNION ALL (SELECT 2, 'task_usage_daily', daily.* FROM daily LIMIT @max_differences)
@@ -279,69 +272,67 @@ ORDER BY pair.n, pair.runtime_id;
 -- name: CompareWorkspaceBuckets :many
 -- The rollups of workspaces, of one or of all, and the facts that make them.
 WITH usage AS (
-    SELECT c.workspace_id, c.utc_date AS bucket_date, c.project_id, c.agent_id, c.provider, c.model,
+    SELECT c.workspace_id, c.utc_date AS bucket_date, c.project_id, c.agent_id, c.name_id,
         c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.counts_in_day, c.counts_in_window
     FROM daybook.workspace_contribution c
     WHERE c.is_open AND c.workspace_id IS NOT NULL AND (sqlc.narg(workspace_id)::uuid IS NULL OR c.workspace_id = sqlc.narg(workspace_id))
 ), by_project AS (
-    SELECT u.workspace_id, u.bucket_date, u.project_id, u.agent_id, u.provider, u.model,
+    SELECT u.workspace_id, u.bucket_date, u.project_id, u.agent_id, u.name_id,
         sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,
         sum(u.cache_read_tokens) AS cache_read_tokens, sum(u.cache_write_tokens) AS cache_write_tokens, count(*) AS event_count,
         count(*) FILTER (WHERE u.counts_in_day) AS day_task_count, count(*) FILTER (WHERE u.counts_in_window) AS window_task_count
     FROM usage u
-    GROUP BY u.workspace_id, u.bucket_date, u.project_id, u.agent_id, u.provider, u.model
+    GROUP BY u.workspace_id, u.bucket_date, u.project_id, u.agent_id, u.name_id
 ), daily AS (
     SELECT coalesce(e.workspace_id, b.workspace_id) AS workspace_id, to_jsonb(e) AS expected, to_jsonb(b) AS found
     FROM by_project e
     FULL JOIN (
         SELECT x.*, x.generation > 0 AND CASE WHEN x.project_id IS NULL
                 THEN EXISTS (
-                    SELECT FROM daybook.workspace_usage_daily y
+                    SELECT FROM daybook.bucket_workspace_usage y
                     WHERE y.project_id IS NULL AND y.workspace_id = x.workspace_id AND y.bucket_date = x.bucket_date
-                      AND y.agent_id = x.agent_id AND y.provider = x.provider AND y.model = x.model AND y.generation <> x.generation)
+                      AND y.agent_id = x.agent_id AND y.name_id = x.name_id AND y.generation <> x.generation)
                 ELSE EXISTS (
-                    SELECT FROM daybook.workspace_usage_daily y
+                    SELECT FROM daybook.bucket_workspace_usage y
                     WHERE y.project_id = x.project_id AND y.workspace_id = x.workspace_id AND y.bucket_date = x.bucket_date
-                      AND y.agent_id = x.agent_id AND y.provider = x.provider AND y.model = x.model AND y.generation <> x.generation) END AS twin
-        FROM daybook.workspace_usage_daily x
+                      AND y.agent_id = x.agent_id AND y.name_id = x.name_id AND y.generation <> x.generation) END AS twin
+        FROM daybook.bucket_workspace_usage x
         WHERE (sqlc.narg(workspace_id)::uuid IS NULL OR x.workspace_id = sqlc.narg(workspace_id))
           AND x.bucket_date >= (SELECT daybook.closed_before())
-    ) b ON b.workspace_id = e.workspace_id AND b.bucket_date = e.bucket_date AND b.agent_id = e.agent_id AND b.provider = e.provider
-        AND b.model = e.model AND coalesce(b.project_id, b.workspace_id) = coalesce(e.project_id, e.workspace_id)
+    ) b ON b.workspace_id = e.workspace_id AND b.bucket_date = e.bucket_date AND b.agent_id = e.agent_id AND b.name_id = e.name_id AND coalesce(b.project_id, b.workspace_id) = coalesce(e.project_id, e.workspace_id)
     WHERE (e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cache_write_tokens, e.event_count, e.day_task_count, e.window_task_count)
         IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count, b.day_task_count, b.window_task_count) OR b.twin
 ), by_agent AS (
     SELECT coalesce(e.workspace_id, b.workspace_id) AS workspace_id, to_jsonb(e) AS expected, to_jsonb(b) AS found
     FROM (
-        SELECT u.workspace_id, u.bucket_date, u.agent_id, u.provider, u.model,
+        SELECT u.workspace_id, u.bucket_date, u.agent_id, u.name_id,
             sum(u.input_tokens) AS input_tokens, sum(u.output_tokens) AS output_tokens,
             sum(u.cache_read_tokens) AS cache_read_tokens, sum(u.cache_write_tokens) AS cache_write_tokens, sum(u.event_count) AS event_count,
             sum(u.day_task_count) AS day_task_count, sum(u.window_task_count) AS window_task_count
         FROM by_project u
-        GROUP BY u.workspace_id, u.bucket_date, u.agent_id, u.provider, u.model
+        GROUP BY u.workspace_id, u.bucket_date, u.agent_id, u.name_id
     ) e
     FULL JOIN (
         SELECT x.*, x.generation > 0 AND EXISTS (
-            SELECT FROM daybook.workspace_usage_daily_by_agent y
-            WHERE y.workspace_id = x.workspace_id AND y.bucket_date = x.bucket_date AND y.agent_id = x.agent_id AND y.provider = x.provider
-              AND y.model = x.model AND y.generation <> x.generation) AS twin
-        FROM daybook.workspace_usage_daily_by_agent x
+            SELECT FROM daybook.bucket_workspace_usage_by_agent y
+            WHERE y.workspace_id = x.workspace_id AND y.bucket_date = x.bucket_date AND y.agent_id = x.agent_id AND y.name_id = x.name_id AND y.generation <> x.generation) AS twin
+        FROM daybook.bucket_workspace_usage_by_agent x
         WHERE (sqlc.narg(workspace_id)::uuid IS NULL OR x.workspace_id = sqlc.narg(workspace_id))
           AND x.bucket_date >= (SELECT daybook.closed_before())
-    ) b ON b.workspace_id = e.workspace_id AND b.bucket_date = e.bucket_date AND b.agent_id = e.agent_id AND b.provider = e.provider
-        AND b.model = e.model
+    ) b ON b.workspace_id = e.workspace_id AND b.bucket_date = e.bucket_date AND b.agent_id = e.agent_id AND b.name_id = e.name_id
     WHERE (e.input_tokens, e.output_tokens, e.cache_read_tokens, e.cache_write_tokens, e.event_count, e.day_task_count, e.window_task_count)
         IS DISTINCT FROM (b.input_tokens, b.output_tokens, b.cache_read_tokens, b.cache_write_tokens, b.event_count, b.day_task_count, b.window_task_count) OR b.twin
 ), run_time AS (
     SELECT coalesce(e.workspace_id, b.workspace_id) AS workspace_id, to_jsonb(e) AS expected, to_jsonb(b) AS found
     FROM (
-        SELECT f.workspace_id, (f.completed_at AT TIME ZONE 'UTC')::date AS bucket_date, f.project_id, f.agent_id,
+        SELECT d.workspace_id, (f.completed_at AT TIME ZONE 'UTC')::date AS bucket_date, d.project_id, d.agent_id,
             (extract(epoch FROM sum(f.completed_at - f.started_at)) * 1000000)::numeric AS total_microseconds,
             count(*) AS task_count, count(*) FILTER (WHERE f.failed) AS failed_count
-        FROM daybook.task_fact f
-        WHERE f.workspace_id IS NOT NULL AND f.completed_at IS NOT NULL
-          AND (sqlc.narg(workspace_id)::uuid IS NULL OR f.workspace_id = sqlc.narg(workspace_id))
-        GROUP BY f.workspace_id, (f.completed_at AT TIME ZONE 'UTC')::date, f.project_id, f.agent_id
+        FROM daybook.ledger_task f
+        JOIN daybook.dimension d ON d.id = f.dimension_id
+        WHERE d.workspace_id IS NOT NULL AND f.completed_at IS NOT NULL
+          AND (sqlc.narg(workspace_id)::uuid IS NULL OR d.workspace_id = sqlc.narg(workspace_id))
+        GROUP BY d.workspace_id, (f.completed_at AT TIME ZONE 'UTC')::date, d.project_id, d.agent_id
     ) e
     FULL JOIN (
         SELECT x.*, x.generation > 0 AND CASE WHEN x.project_id IS NULL
@@ -359,8 +350,8 @@ WITH usage AS (
         AND coalesce(b.project_id, b.workspace_id) = coalesce(e.project_id, e.workspace_id)
     WHERE (e.total_microseconds, e.task_count, e.failed_count) IS DISTINCT FROM (b.total_microseconds, b.task_count, b.failed_count) OR b.twin
 )
-SELECT pair.rollup::text AS rollup, pair.workspace_id::uuid AS workspace_id, pair.expected,
-    (pair.found - '{generation,writes,twin}'::text[])::jsonb AS found
+SELECT pair.rollup::text AS rollup, pair.workspace_id::uuid AS workspace_id, daybook.named(pair.expected) AS expected,
+    daybook.named(pair.found - '{generation,writes,twin}'::text[]) AS found
 FROM (
     (SELECT 1 AS n, 'workspace_usage_daily' AS rollup, daily.* FROM daily LIMIT @max_differences)
     UNION ALL (SELECT 2, 'workspace_usage_daily_by_agent', by_agent.* FROM by_agent LIMIT @max_differences)
@@ -408,39 +399,42 @@ DELETE FROM daybook.verification v WHERE NOT EXISTS (SELECT FROM (SELECT unnest(
 -- facts does for all of them.
 
 -- name: DeleteWorkspaceUsage :exec
-DELETE FROM daybook.workspace_usage_daily
+DELETE FROM daybook.bucket_workspace_usage
 WHERE workspace_id = ANY(@workspace_ids::uuid[]) AND bucket_date >= (SELECT daybook.closed_before());
 
 -- name: DeleteWorkspaceUsageByAgent :exec
-DELETE FROM daybook.workspace_usage_daily_by_agent
+DELETE FROM daybook.bucket_workspace_usage_by_agent
 WHERE workspace_id = ANY(@workspace_ids::uuid[]) AND bucket_date >= (SELECT daybook.closed_before());
 
 -- name: DeleteWorkspaceRunTime :exec
 DELETE FROM daybook.workspace_run_time_daily WHERE workspace_id = ANY(@workspace_ids::uuid[]);
 
 -- name: InsertWorkspaceUsage :exec
-INSERT INTO daybook.workspace_usage_daily
-SELECT u.workspace_id, u.utc_date, u.project_id, u.agent_id, u.provider, u.model,
+INSERT INTO daybook.bucket_workspace_usage (workspace_id, bucket_date, project_id, agent_id, name_id,
+    input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count, day_task_count, window_task_count)
+SELECT u.workspace_id, u.utc_date, u.project_id, u.agent_id, u.name_id,
     sum(u.input_tokens)::bigint, sum(u.output_tokens)::bigint, sum(u.cache_read_tokens)::bigint, sum(u.cache_write_tokens)::bigint,
     count(*), count(*) FILTER (WHERE u.counts_in_day), count(*) FILTER (WHERE u.counts_in_window)
 FROM daybook.workspace_contribution u
 WHERE u.workspace_id = ANY(@workspace_ids::uuid[]) AND u.is_open
-GROUP BY u.workspace_id, u.utc_date, u.project_id, u.agent_id, u.provider, u.model;
+GROUP BY u.workspace_id, u.utc_date, u.project_id, u.agent_id, u.name_id;
 
 -- name: InsertWorkspaceUsageByAgent :exec
 -- After InsertWorkspaceUsage.
-INSERT INTO daybook.workspace_usage_daily_by_agent
-SELECT b.workspace_id, b.bucket_date, b.agent_id, b.provider, b.model,
+INSERT INTO daybook.bucket_workspace_usage_by_agent (workspace_id, bucket_date, agent_id, name_id,
+    input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count, day_task_count, window_task_count)
+SELECT b.workspace_id, b.bucket_date, b.agent_id, b.name_id,
     sum(b.input_tokens)::bigint, sum(b.output_tokens)::bigint, sum(b.cache_read_tokens)::bigint, sum(b.cache_write_tokens)::bigint,
     sum(b.event_count)::bigint, sum(b.day_task_count)::bigint, sum(b.window_task_count)::bigint
-FROM daybook.workspace_usage_daily b
+FROM daybook.bucket_workspace_usage b
 WHERE b.workspace_id = ANY(@workspace_ids::uuid[]) AND b.bucket_date >= (SELECT daybook.closed_before())
-GROUP BY b.workspace_id, b.bucket_date, b.agent_id, b.provider, b.model;
+GROUP BY b.workspace_id, b.bucket_date, b.agent_id, b.name_id;
 
 -- name: InsertWorkspaceRunTime :exec
 INSERT INTO daybook.workspace_run_time_daily
-SELECT f.workspace_id, (f.completed_at AT TIME ZONE 'UTC')::date, f.project_id, f.agent_id,
+SELECT d.workspace_id, (f.completed_at AT TIME ZONE 'UTC')::date, d.project_id, d.agent_id,
     (extract(epoch FROM sum(f.completed_at - f.started_at)) * 1000000)::bigint, count(*), count(*) FILTER (WHERE f.failed)
-FROM daybook.task_fact f
-WHERE f.workspace_id = ANY(@workspace_ids::uuid[]) AND f.completed_at IS NOT NULL
-GROUP BY f.workspace_id, (f.completed_at AT TIME ZONE 'UTC')::date, f.project_id, f.agent_id;
+FROM daybook.ledger_task f
+JOIN daybook.dimension d ON d.id = f.dimension_id
+WHERE d.workspace_id = ANY(@workspace_ids::uuid[]) AND f.completed_at IS NOT NULL
+GROUP BY d.workspace_id, (f.completed_at AT TIME ZONE 'UTC')::date, d.project_id, d.agent_id;

@@ -61,9 +61,9 @@ func (h *host) readCost(pool *pgxpool.Pool) drainCost {
 	err := pool.QueryRow(h.t.Context(), `
 		SELECT sum(t.seq_tup_read + coalesce(t.idx_tup_fetch, 0))::bigint,
 			sum(io.heap_blks_hit + io.heap_blks_read + coalesce(io.idx_blks_hit + io.idx_blks_read, 0))::bigint,
-			coalesce(sum(t.n_tup_ins + t.n_tup_upd + t.n_tup_del) FILTER (WHERE t.relname LIKE '%fact'), 0)::bigint,
+			coalesce(sum(t.n_tup_ins + t.n_tup_upd + t.n_tup_del) FILTER (WHERE t.relname LIKE 'ledger%'), 0)::bigint,
 			coalesce(sum(t.n_tup_ins + t.n_tup_upd + t.n_tup_del) FILTER (
-				WHERE t.relname LIKE 'task_usage_daily' OR t.relname LIKE '%\_by\_%' OR t.relname LIKE 'workspace%daily'), 0)::bigint
+				WHERE t.relname LIKE 'bucket%' OR t.relname IN ('task_activity_by_hour', 'workspace_run_time_daily')), 0)::bigint
 		FROM pg_stat_user_tables t
 		JOIN pg_statio_user_tables io USING (relid)
 		WHERE t.schemaname = 'daybook' AND t.relname NOT LIKE 'river%'

@@ -233,11 +233,11 @@ func (d *delta) write(ctx context.Context, q *queries.Queries) (BelowZero, error
 // columns collects what the statements of the rollups take: an array for each column of the buckets that changed. Each rollup uses some of
 // them, and the others stay empty.
 type columns struct {
-	owners            []pgtype.UUID // runtimes or workspaces
-	dates             []pgtype.Date
-	projects, agents  []pgtype.UUID
-	hours             []int16
-	providers, models []string
+	owners           []pgtype.UUID // runtimes or workspaces
+	dates            []pgtype.Date
+	projects, agents []pgtype.UUID
+	hours            []int16
+	names            []int32
 
 	input, output, cacheRead, cacheWrite, events []int64
 	tasks, windowTasks                           []int64
@@ -250,8 +250,7 @@ type columns struct {
 func (c *columns) addUsage(owner pgtype.UUID, date day, name *usageName, n *counts) {
 	c.owners = append(c.owners, owner)
 	c.dates = append(c.dates, date.date())
-	c.providers = append(c.providers, name.provider)
-	c.models = append(c.models, name.model)
+	c.names = append(c.names, name.id)
 	c.input = append(c.input, n.input)
 	c.output = append(c.output, n.output)
 	c.cacheRead = append(c.cacheRead, n.cacheRead)
@@ -266,7 +265,7 @@ func (c *columns) addUsage(owner pgtype.UUID, date day, name *usageName, n *coun
 func (c *columns) pick(at []int32) *columns {
 	return &columns{
 		owners: pick(c.owners, at), dates: pick(c.dates, at), projects: pick(c.projects, at), agents: pick(c.agents, at),
-		hours: pick(c.hours, at), providers: pick(c.providers, at), models: pick(c.models, at),
+		hours: pick(c.hours, at), names: pick(c.names, at),
 		input: pick(c.input, at), output: pick(c.output, at), cacheRead: pick(c.cacheRead, at), cacheWrite: pick(c.cacheWrite, at),
 		events: pick(c.events, at), tasks: pick(c.tasks, at), windowTasks: pick(c.windowTasks, at),
 		microseconds: pick(c.microseconds, at), failed: pick(c.failed, at), falls: pick(c.falls, at),
@@ -326,7 +325,7 @@ func (d *delta) writeDaily(ctx context.Context, q *queries.Queries) ([]pgtype.UU
 	}
 	params := func(c *columns) queries.UpdateUsageDailyParams {
 		return queries.UpdateUsageDailyParams{
-			RuntimeIds: c.owners, BucketDates: c.dates, Providers: c.providers, Models: c.models,
+			RuntimeIds: c.owners, BucketDates: c.dates, NameIds: c.names,
 			InputTokens: c.input, OutputTokens: c.output, CacheReadTokens: c.cacheRead, CacheWriteTokens: c.cacheWrite,
 			EventCounts: c.events,
 		}
@@ -347,7 +346,7 @@ func (d *delta) writeByAgent(ctx context.Context, q *queries.Queries) ([]pgtype.
 	}
 	params := func(c *columns) queries.UpdateUsageByAgentParams {
 		return queries.UpdateUsageByAgentParams{
-			RuntimeIds: c.owners, BucketDates: c.dates, AgentIds: c.agents, Providers: c.providers, Models: c.models,
+			RuntimeIds: c.owners, BucketDates: c.dates, AgentIds: c.agents, NameIds: c.names,
 			InputTokens: c.input, OutputTokens: c.output, CacheReadTokens: c.cacheRead, CacheWriteTokens: c.cacheWrite,
 			EventCounts: c.events, TaskCounts: c.tasks,
 		}
@@ -368,7 +367,7 @@ func (d *delta) writeByHour(ctx context.Context, q *queries.Queries) ([]pgtype.U
 	}
 	params := func(c *columns) queries.UpdateUsageByHourParams {
 		return queries.UpdateUsageByHourParams{
-			RuntimeIds: c.owners, BucketDates: c.dates, Hours: c.hours, Providers: c.providers, Models: c.models,
+			RuntimeIds: c.owners, BucketDates: c.dates, Hours: c.hours, NameIds: c.names,
 			InputTokens: c.input, OutputTokens: c.output, CacheReadTokens: c.cacheRead, CacheWriteTokens: c.cacheWrite,
 			EventCounts: c.events, TaskCounts: c.tasks,
 		}
@@ -410,7 +409,7 @@ func (d *delta) writeWorkspace(ctx context.Context, q *queries.Queries) ([]pgtyp
 	params := func(c *columns) queries.UpdateWorkspaceUsageParams {
 		return queries.UpdateWorkspaceUsageParams{
 			WorkspaceIds: c.owners, BucketDates: c.dates, ProjectIds: c.projects, AgentIds: c.agents,
-			Providers: c.providers, Models: c.models,
+			NameIds:     c.names,
 			InputTokens: c.input, OutputTokens: c.output, CacheReadTokens: c.cacheRead, CacheWriteTokens: c.cacheWrite,
 			EventCounts: c.events, DayTaskCounts: c.tasks, WindowTaskCounts: c.windowTasks,
 		}
@@ -433,7 +432,7 @@ func (d *delta) writeAllProjects(ctx context.Context, q *queries.Queries) ([]pgt
 	}
 	params := func(c *columns) queries.UpdateWorkspaceUsageByAgentParams {
 		return queries.UpdateWorkspaceUsageByAgentParams{
-			WorkspaceIds: c.owners, BucketDates: c.dates, AgentIds: c.agents, Providers: c.providers, Models: c.models,
+			WorkspaceIds: c.owners, BucketDates: c.dates, AgentIds: c.agents, NameIds: c.names,
 			InputTokens: c.input, OutputTokens: c.output, CacheReadTokens: c.cacheRead, CacheWriteTokens: c.cacheWrite,
 			EventCounts: c.events, DayTaskCounts: c.tasks, WindowTaskCounts: c.windowTasks,
 		}

@@ -333,10 +333,13 @@ func apply(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (applyR
 			return result, err
 		}
 	}
-	if err := writeUsageFacts(ctx, q, free); err != nil {
+	if err := l.giveNumbers(ctx, q); err != nil {
 		return result, err
 	}
-	if err := writeTaskFacts(ctx, q, free); err != nil {
+	if err := l.writeUsageFacts(ctx, q, free); err != nil {
+		return result, err
+	}
+	if err := l.writeTaskFacts(ctx, q, free); err != nil {
 		return result, err
 	}
 	if result.belowZero, err = d.write(ctx, q); err != nil {

@@ -16,9 +16,16 @@ type dimensions struct {
 	workspace, runtime, agent, project pgtype.UUID
 }
 
-// usageName is what tells the usage rows of a task apart. There is one for each pair in a ledger, so they are compared by address.
-type usageName struct {
+// providerModel is what tells the usage rows of a task apart.
+type providerModel struct {
 	provider, model string
+}
+
+// usageName is a provider and a model with their number, which is 0 until the ledger has numbers. There is one for each pair in a ledger, so they
+// are compared by address.
+type usageName struct {
+	providerModel
+	id int32
 }
 
 // usageFact is one usage row of a task. Facts are compared with ==, which holds because all of them are scanned alike.
@@ -63,7 +70,9 @@ type taskChange struct {
 type ledger struct {
 	tasks []taskChange
 	index map[pgtype.UUID]int32
-	names map[usageName]*usageName
+	names map[providerModel]*usageName
+	// dimensions holds the numbers of those that have one.
+	dimensions map[dimensions]int32
 	// zones holds the zone that the local columns of each runtime were computed in: empty if the runtime has none yet, or
 	// a rebuild changed it between two reads.
 	zones map[pgtype.UUID]string
@@ -72,10 +81,11 @@ type ledger struct {
 // readLedger reads the tasks' facts and then the source. The caller holds the shard of every task, so the facts stay as they are.
 func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*ledger, error) {
 	l := &ledger{
-		tasks: make([]taskChange, len(tasks)),
-		index: make(map[pgtype.UUID]int32, len(tasks)),
-		names: make(map[usageName]*usageName),
-		zones: make(map[pgtype.UUID]string),
+		tasks:      make([]taskChange, len(tasks)),
+		index:      make(map[pgtype.UUID]int32, len(tasks)),
+		names:      make(map[providerModel]*usageName),
+		dimensions: make(map[dimensions]int32),
+		zones:      make(map[pgtype.UUID]string),
 	}
 	for i, id := range tasks {
 		l.tasks[i].id = id
@@ -94,8 +104,10 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 	for i := range usage {
 		r := &usage[i]
 		l.noteZone(r.RuntimeID, r.Timezone)
+		name, dims := l.name(r.Provider, r.Model), dimensions{r.WorkspaceID, r.RuntimeID, r.AgentID, r.ProjectID}
+		name.id, l.dimensions[dims] = r.NameID, r.DimensionID
 		facts[i] = usageFact{
-			dimensions: dimensions{r.WorkspaceID, r.RuntimeID, r.AgentID, r.ProjectID}, name: l.name(r.Provider, r.Model),
+			dimensions: dims, name: name,
 			input: r.InputTokens, output: r.OutputTokens, cacheRead: r.CacheReadTokens, cacheWrite: r.CacheWriteTokens,
 		}.at(r.CreatedAt, r.LocalCreated, closed)
 		before := &l.task(r.TaskID).before
@@ -111,9 +123,9 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 		l.noteZone(r.RuntimeID, r.Timezone)
 		task := l.task(r.TaskID)
 		task.refused = r.IsOld // Unless the host still has it: see below.
-		task.before.started = taskFact{
-			dimensions: dimensions{r.WorkspaceID, r.RuntimeID, r.AgentID, r.ProjectID}, failed: r.Failed,
-		}.at(r.StartedAt, r.LocalStarted, r.CompletedAt)
+		dims := dimensions{r.WorkspaceID, r.RuntimeID, r.AgentID, r.ProjectID}
+		l.dimensions[dims] = r.DimensionID
+		task.before.started = taskFact{dimensions: dims, failed: r.Failed}.at(r.StartedAt, r.LocalStarted, r.CompletedAt)
 	}
 	if err := l.readSource(ctx, q, tasks, closed); err != nil {
 		return nil, err
@@ -174,10 +186,10 @@ func (l *ledger) task(id pgtype.UUID) *taskChange {
 }
 
 func (l *ledger) name(provider, model string) *usageName {
-	key := usageName{provider, model}
+	key := providerModel{provider, model}
 	name := l.names[key]
 	if name == nil {
-		name = &key
+		name = &usageName{providerModel: key}
 		l.names[key] = name
 	}
 	return name
@@ -267,20 +279,16 @@ var errFactChanged = errors.New("a fact has changed since it was read")
 
 // factColumns collects what the statements that write facts of usage take: an array for each column.
 type factColumns struct {
-	tasks, workspaces, runtimes, agents, projects []pgtype.UUID
-	providers, models                             []string
-	input, output, cacheRead, cacheWrite          []int64
-	created                                       []pgtype.Timestamptz
+	tasks                                []pgtype.UUID
+	names, dimensions                    []int32
+	input, output, cacheRead, cacheWrite []int64
+	created                              []pgtype.Timestamptz
 }
 
-func (c *factColumns) add(task pgtype.UUID, f *usageFact) {
+func (c *factColumns) add(task pgtype.UUID, f *usageFact, dimension int32) {
 	c.tasks = append(c.tasks, task)
-	c.workspaces = append(c.workspaces, f.workspace)
-	c.runtimes = append(c.runtimes, f.runtime)
-	c.agents = append(c.agents, f.agent)
-	c.projects = append(c.projects, f.project)
-	c.providers = append(c.providers, f.name.provider)
-	c.models = append(c.models, f.name.model)
+	c.names = append(c.names, f.name.id)
+	c.dimensions = append(c.dimensions, dimension)
 	c.input = append(c.input, f.input)
 	c.output = append(c.output, f.output)
 	c.cacheRead = append(c.cacheRead, f.cacheRead)
@@ -289,7 +297,7 @@ func (c *factColumns) add(task pgtype.UUID, f *usageFact) {
 }
 
 // writeUsageFacts makes the facts of these tasks' usage those of the source, and writes only what differs.
-func writeUsageFacts(ctx context.Context, q *queries.Queries, tasks []*taskChange) error {
+func (l *ledger) writeUsageFacts(ctx context.Context, q *queries.Queries, tasks []*taskChange) error {
 	var put, update, gone factColumns
 	var places []pgtype.TID // of update
 	for _, t := range tasks {
@@ -297,9 +305,9 @@ func writeUsageFacts(ctx context.Context, q *queries.Queries, tasks []*taskChang
 			f := &t.after.usage[i]
 			switch n, twice := t.before.find(f); {
 			case n < 0 || twice:
-				put.add(t.id, f)
+				put.add(t.id, f, l.dimensions[f.dimensions])
 			case t.before.usage[n] != *f:
-				update.add(t.id, f)
+				update.add(t.id, f, l.dimensions[f.dimensions])
 				places = append(places, t.before.places[n])
 			}
 		}
@@ -307,20 +315,19 @@ func writeUsageFacts(ctx context.Context, q *queries.Queries, tasks []*taskChang
 			f := &t.before.usage[i]
 			// Where somebody has put a second one there, both go.
 			if _, twice := t.before.find(f); twice || !t.after.hasName(f) {
-				gone.add(t.id, f)
+				gone.add(t.id, f, 0)
 			}
 		}
 	}
 	if len(gone.tasks) > 0 {
-		err := q.DeleteUsageFacts(ctx, queries.DeleteUsageFactsParams{TaskIds: gone.tasks, Providers: gone.providers, Models: gone.models})
+		err := q.DeleteUsageFacts(ctx, queries.DeleteUsageFactsParams{TaskIds: gone.tasks, NameIds: gone.names})
 		if err != nil {
 			return fmt.Errorf("delete usage facts: %w", err)
 		}
 	}
 	if len(places) > 0 {
 		updated, err := q.UpdateUsageFacts(ctx, queries.UpdateUsageFactsParams{
-			Places: places, TaskIds: update.tasks,
-			WorkspaceIds: update.workspaces, RuntimeIds: update.runtimes, AgentIds: update.agents, ProjectIds: update.projects,
+			Places: places, TaskIds: update.tasks, DimensionIds: update.dimensions,
 			InputTokens: update.input, OutputTokens: update.output, CacheReadTokens: update.cacheRead, CacheWriteTokens: update.cacheWrite,
 			CreatedAts: update.created,
 		})
@@ -333,8 +340,7 @@ func writeUsageFacts(ctx context.Context, q *queries.Queries, tasks []*taskChang
 	}
 	if len(put.tasks) > 0 {
 		err := q.PutUsageFacts(ctx, queries.PutUsageFactsParams{
-			TaskIds: put.tasks, Providers: put.providers, Models: put.models,
-			WorkspaceIds: put.workspaces, RuntimeIds: put.runtimes, AgentIds: put.agents, ProjectIds: put.projects,
+			TaskIds: put.tasks, NameIds: put.names, DimensionIds: put.dimensions,
 			InputTokens: put.input, OutputTokens: put.output, CacheReadTokens: put.cacheRead, CacheWriteTokens: put.cacheWrite,
 			CreatedAts: put.created,
 		})
@@ -346,7 +352,7 @@ func writeUsageFacts(ctx context.Context, q *queries.Queries, tasks []*taskChang
 }
 
 // writeTaskFacts is the same for the facts of the tasks themselves.
-func writeTaskFacts(ctx context.Context, q *queries.Queries, tasks []*taskChange) error {
+func (l *ledger) writeTaskFacts(ctx context.Context, q *queries.Queries, tasks []*taskChange) error {
 	var put queries.PutTaskFactsParams
 	var gone []pgtype.UUID
 	for _, t := range tasks {
@@ -354,10 +360,7 @@ func writeTaskFacts(ctx context.Context, q *queries.Queries, tasks []*taskChange
 		case *f == t.before.started:
 		case f.started.Valid:
 			put.TaskIds = append(put.TaskIds, t.id)
-			put.WorkspaceIds = append(put.WorkspaceIds, f.workspace)
-			put.RuntimeIds = append(put.RuntimeIds, f.runtime)
-			put.AgentIds = append(put.AgentIds, f.agent)
-			put.ProjectIds = append(put.ProjectIds, f.project)
+			put.DimensionIds = append(put.DimensionIds, l.dimensions[f.dimensions])
 			put.StartedAts = append(put.StartedAts, f.started)
 			put.CompletedAts = append(put.CompletedAts, f.completed)
 			put.Failed = append(put.Failed, f.failed)

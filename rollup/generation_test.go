@@ -125,19 +125,19 @@ func TestABucketHasOneRow(t *testing.T) {
 func TestSecondRowsOfBucketsAreFoundAndMended(t *testing.T) {
 	t.Parallel()
 	pool := filledHost(t)
-	rollups := []struct{ name, columns string }{
-		{"task_usage_daily", "runtime_id, bucket_date, provider, model, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count"},
-		{"task_usage_daily_by_agent", "runtime_id, bucket_date, agent_id, provider, model, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count, task_count"},
-		{"task_usage_daily_by_hour", "runtime_id, bucket_date, hour, provider, model, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count, task_count"},
-		{"task_activity_by_hour", "runtime_id, hour, task_count"},
-		{"workspace_usage_daily", "workspace_id, bucket_date, project_id, agent_id, provider, model, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count, day_task_count, window_task_count"},
-		{"workspace_usage_daily_by_agent", "workspace_id, bucket_date, agent_id, provider, model, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count, day_task_count, window_task_count"},
-		{"workspace_run_time_daily", "workspace_id, bucket_date, project_id, agent_id, total_microseconds, task_count, failed_count"},
-		{"task_usage_fact", "task_id, provider, model, workspace_id, runtime_id, agent_id, project_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, created_at"},
+	rollups := []struct{ name, table, columns string }{
+		{"task_usage_daily", "bucket_usage_daily", "runtime_id, bucket_date, name_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count"},
+		{"task_usage_daily_by_agent", "bucket_usage_by_agent", "runtime_id, bucket_date, agent_id, name_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count, task_count"},
+		{"task_usage_daily_by_hour", "bucket_usage_by_hour", "runtime_id, bucket_date, hour, name_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count, task_count"},
+		{"task_activity_by_hour", "task_activity_by_hour", "runtime_id, hour, task_count"},
+		{"workspace_usage_daily", "bucket_workspace_usage", "workspace_id, bucket_date, project_id, agent_id, name_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count, day_task_count, window_task_count"},
+		{"workspace_usage_daily_by_agent", "bucket_workspace_usage_by_agent", "workspace_id, bucket_date, agent_id, name_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count, day_task_count, window_task_count"},
+		{"workspace_run_time_daily", "workspace_run_time_daily", "workspace_id, bucket_date, project_id, agent_id, total_microseconds, task_count, failed_count"},
+		{"task_usage_fact", "ledger_usage", "task_id, name_id, dimension_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, created_at"},
 	}
 	for _, r := range rollups {
 		sql := fmt.Sprintf(`BEGIN; SET LOCAL session_replication_role = replica;
-			INSERT INTO daybook.%[1]s (%[2]s, generation) SELECT %[2]s, generation + 1 FROM daybook.%[1]s LIMIT 1; COMMIT`, r.name, r.columns)
+			INSERT INTO daybook.%[1]s (%[2]s, generation) SELECT %[2]s, generation + 1 FROM daybook.%[1]s LIMIT 1; COMMIT`, r.table, r.columns)
 		if _, err := pool.Exec(t.Context(), sql); err != nil {
 			t.Fatalf("%s: %v", r.name, err)
 		}

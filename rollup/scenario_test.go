@@ -286,8 +286,8 @@ func TestDataThatCannotBeCounted(t *testing.T) {
 			`UPDATE public.agent_task_queue SET status = 'completed', started_at = '4713-01-02 BC', completed_at = '294276-12-31' WHERE id = $1`, 0,
 		},
 		{
-			"a name too long for an index", ``,
-			`UPDATE public.task_usage SET model = (SELECT string_agg(md5(n::text || random()), '') FROM generate_series(1, 83) n) WHERE task_id = $1`, 0,
+			"a name too long for an index", `ALTER TABLE public.task_usage DROP CONSTRAINT task_usage_task_id_provider_model_key`,
+			`UPDATE public.task_usage SET model = (SELECT string_agg(md5(n::text || random()), '') FROM generate_series(1, 120) n) WHERE task_id = $1`, 0,
 		},
 		{
 			"a usage row twice", `ALTER TABLE public.task_usage DROP CONSTRAINT task_usage_task_id_provider_model_key`,

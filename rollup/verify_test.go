@@ -80,10 +80,10 @@ var plants = []struct {
 	name, sql string
 	shows     []string
 }{
-	{"a bucket off by one token", `UPDATE daybook.task_usage_daily SET output_tokens = output_tokens + 1
-		WHERE ctid = (SELECT ctid FROM daybook.task_usage_daily ORDER BY runtime_id, bucket_date, provider, model LIMIT 1)`, []string{"task_usage_daily"}},
-	{"a missing bucket", `DELETE FROM daybook.task_usage_daily_by_agent
-		WHERE ctid = (SELECT ctid FROM daybook.task_usage_daily_by_agent ORDER BY runtime_id, bucket_date, agent_id, provider, model LIMIT 1)`, []string{"task_usage_daily_by_agent"}},
+	{"a bucket off by one token", `UPDATE daybook.bucket_usage_daily SET output_tokens = output_tokens + 1
+		WHERE ctid = (SELECT ctid FROM daybook.bucket_usage_daily ORDER BY runtime_id, bucket_date, name_id LIMIT 1)`, []string{"task_usage_daily"}},
+	{"a missing bucket", `DELETE FROM daybook.bucket_usage_by_agent
+		WHERE ctid = (SELECT ctid FROM daybook.bucket_usage_by_agent ORDER BY runtime_id, bucket_date, agent_id, name_id LIMIT 1)`, []string{"task_usage_daily_by_agent"}},
 	{"a bucket too many", `INSERT INTO daybook.task_usage_daily_by_hour
 		SELECT runtime_id, '1999-01-01', 3, 'p', 'm', 1, 1, 1, 1, 1, 1 FROM daybook.runtime_rollup ORDER BY 1 LIMIT 1`, []string{"task_usage_daily_by_hour"}},
 	{"a bucket of a runtime that nobody knows", `INSERT INTO daybook.task_usage_daily VALUES (gen_random_uuid(), '1999-01-01', 'p', 'm', 1, 1, 1, 1, 1)`, []string{"task_usage_daily"}},
@@ -91,7 +91,13 @@ var plants = []struct {
 	{"all projects that are off", `UPDATE daybook.workspace_usage_daily_by_agent SET day_task_count = day_task_count + 1`, []string{"workspace_usage_daily_by_agent"}},
 	{"tasks of a window that are off", `UPDATE daybook.workspace_usage_daily SET window_task_count = window_task_count + 1`, []string{"workspace_usage_daily"}},
 	{"run time that is gone", `DELETE FROM daybook.workspace_run_time_daily`, []string{"workspace_run_time_daily"}},
-	{"a fact of another runtime", `UPDATE daybook.task_usage_fact SET runtime_id = (SELECT max(runtime_id::text)::uuid FROM daybook.runtime_rollup)
+	{"a fact of another runtime", `INSERT INTO daybook.dimension (workspace_id, runtime_id, agent_id, project_id)
+		SELECT DISTINCT workspace_id, (SELECT max(runtime_id::text)::uuid FROM daybook.runtime_rollup), agent_id, project_id FROM daybook.dimension ON CONFLICT DO NOTHING;
+		UPDATE daybook.ledger_usage f SET dimension_id = (
+			SELECT other.id FROM daybook.dimension d
+			JOIN daybook.dimension other ON other.runtime_id = (SELECT max(runtime_id::text)::uuid FROM daybook.runtime_rollup)
+				AND (other.workspace_id, other.agent_id, other.project_id) IS NOT DISTINCT FROM (d.workspace_id, d.agent_id, d.project_id)
+			WHERE d.id = f.dimension_id)
 		WHERE task_id = (SELECT task_id FROM daybook.task_usage_fact WHERE runtime_id <> (SELECT max(runtime_id::text)::uuid FROM daybook.runtime_rollup) ORDER BY 1 LIMIT 1)`,
 		[]string{"task_usage_daily", "task_usage_daily_by_agent", "task_usage_daily_by_hour", "task_usage_fact"}},
 	{"a fact without its task", `INSERT INTO daybook.task_usage_fact
@@ -107,10 +113,10 @@ var plants = []struct {
 		UPDATE public.agent_task_queue SET started_at = started_at - interval '1 hour' WHERE started_at IS NOT NULL; COMMIT`, []string{"task_fact", "task_usage_fact"}},
 	{"rows that were loaded with triggers off", `BEGIN; SET LOCAL session_replication_role = replica;
 		DELETE FROM public.task_usage WHERE task_id IN (SELECT task_id FROM public.task_usage ORDER BY 1 LIMIT 5); COMMIT`, []string{"task_usage_fact"}},
-	{"all buckets gone", `TRUNCATE daybook.task_usage_daily, daybook.task_usage_daily_by_agent, daybook.task_usage_daily_by_hour,
-		daybook.workspace_usage_daily, daybook.workspace_usage_daily_by_agent`,
+	{"all buckets gone", `TRUNCATE daybook.bucket_usage_daily, daybook.bucket_usage_by_agent, daybook.bucket_usage_by_hour,
+		daybook.bucket_workspace_usage, daybook.bucket_workspace_usage_by_agent`,
 		[]string{"task_usage_daily", "task_usage_daily_by_agent", "task_usage_daily_by_hour", "workspace_usage_daily", "workspace_usage_daily_by_agent"}},
-	{"all facts gone", `TRUNCATE daybook.task_usage_fact, daybook.task_fact`, []string{
+	{"all facts gone", `TRUNCATE daybook.ledger_usage, daybook.ledger_task`, []string{
 		"task_activity_by_hour", "task_fact", "task_usage_daily", "task_usage_daily_by_agent", "task_usage_daily_by_hour", "task_usage_fact",
 		"workspace_run_time_daily", "workspace_usage_daily", "workspace_usage_daily_by_agent",
 	}},

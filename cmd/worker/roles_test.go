@@ -85,7 +85,7 @@ func TestRolesMayDoWhatTheyNeedAndNoMore(t *testing.T) {
 			t.Errorf("owner: %q: code %d: %s%s", args, code, stdout, stderr)
 		}
 	}
-	requireAllowed(t, owner, `ALTER TABLE daybook.task_fact ADD COLUMN tried integer`, `ALTER TABLE daybook.task_fact DROP COLUMN tried`)
+	requireAllowed(t, owner, `ALTER TABLE daybook.ledger_task ADD COLUMN tried integer`, `ALTER TABLE daybook.ledger_task DROP COLUMN tried`)
 	requireDenied(t, owner, `DELETE FROM public.task_usage`, `DROP TABLE public.task_usage`)
 
 	worker := login(t, admin, "daybook_worker")
@@ -110,7 +110,7 @@ func TestRolesMayDoWhatTheyNeedAndNoMore(t *testing.T) {
 	}
 	requireDenied(t, worker,
 		`UPDATE public.task_usage SET input_tokens = 0`, `DELETE FROM public.agent_task_queue`, `SELECT FROM public.member`,
-		`DROP TABLE daybook.task_fact`, `CREATE TABLE daybook.mine ()`, `CREATE TABLE public.mine ()`, `SELECT daybook.detach()`,
+		`DROP TABLE daybook.ledger_task`, `CREATE TABLE daybook.mine ()`, `CREATE TABLE public.mine ()`, `SELECT daybook.detach()`,
 		`DELETE FROM daybook.schema_migration`, `ALTER TABLE public.task_usage DISABLE TRIGGER ALL`, `SET ROLE daybook_owner`, `SET ROLE daybook_trigger`)
 
 	api := login(t, admin, "daybook_api")

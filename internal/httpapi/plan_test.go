@@ -20,10 +20,10 @@ const fillSQL = `
 	INSERT INTO daybook.runtime_rollup (runtime_id, timezone, host_timezone) SELECT id, timezone, timezone FROM public.agent_runtime;
 	INSERT INTO daybook.task_usage_daily
 	SELECT id, current_date - d, 'p', m, 1, 1, 1, 1, 1 FROM public.agent_runtime, generate_series(0, 364) d, unnest('{large,small}'::text[]) m;
-	INSERT INTO daybook.task_usage_fact (task_id, provider, model, runtime_id, agent_id,
-		input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, created_at)
-	SELECT gen_random_uuid(), 'p', m, id, id, 1, 1, 1, 1, now() - d * interval '1 day'
-	FROM public.agent_runtime, generate_series(0, 364) d, unnest('{large,small}'::text[]) m`
+	INSERT INTO daybook.dimension (runtime_id, agent_id) SELECT id, id FROM public.agent_runtime;
+	INSERT INTO daybook.ledger_usage (task_id, name_id, dimension_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, created_at)
+	SELECT gen_random_uuid(), n.id, x.id, 1, 1, 1, 1, now() - d * interval '1 day'
+	FROM daybook.dimension x, generate_series(0, 364) d, daybook.usage_name n`
 
 // recorder keeps the text of the last statement that a request made, not that which reads the lag.
 type recorder struct {
@@ -71,11 +71,11 @@ func TestPlan(t *testing.T) {
 		// The scan that is done, its condition, and the table that is left alone.
 		scan, condition, unused string
 	}{
-		{"built, no statistics", ``, "task_usage_daily_pkey", "bucket_date >= reader.since", "task_usage_fact"},
-		{"built", `ANALYZE`, "task_usage_daily_pkey", "bucket_date >= reader.since", "task_usage_fact"},
+		{"built, no statistics", ``, "bucket_usage_daily_pkey", "(runtime_id = reader.id) AND (bucket_date >= reader.since)", "ledger_usage"},
+		{"built", `ANALYZE`, "bucket_usage_daily_pkey", "(runtime_id = reader.id) AND (bucket_date >= reader.since)", "ledger_usage"},
 		{
-			"pending", `UPDATE public.agent_runtime SET timezone = 'America/New_York'`,
-			"task_usage_fact_runtime_idx", "created_at >= (((reader.since - 2))", "task_usage_daily",
+			"pending", `UPDATE public.agent_runtime SET timezone = 'America/New_York'`, "ledger_usage_dimension_idx",
+			"(dimension_id = d.id) AND (((created_at AT TIME ZONE 'UTC'::text))::date >= (reader.since - 9))", "bucket_usage_daily",
 		},
 	} {
 		if _, err := conn.Exec(t.Context(), step.before); err != nil {
@@ -88,10 +88,10 @@ func TestPlan(t *testing.T) {
 			for i, line := range lines[:len(lines)-1] {
 				executed := !strings.Contains(line, "never executed")
 				read = read || executed && strings.Contains(line, step.scan) &&
-					strings.Contains(lines[i+1], "Index Cond: ((runtime_id = reader.id) AND ("+step.condition)
+					strings.Contains(lines[i+1], "Index Cond: ("+step.condition+")")
 				skipped = skipped || !executed && strings.Contains(line, " on "+step.unused+" ")
 			}
-			if !read || !skipped || strings.Contains(plan, "Seq Scan on task_usage") || strings.Contains(plan, "effective_zone") {
+			if !read || !skipped || strings.Contains(plan, "Seq Scan on ledger") || strings.Contains(plan, "Seq Scan on bucket") || strings.Contains(plan, "effective_zone") {
 				t.Errorf("%s, %s:\n%s", step.name, mode, plan)
 			}
 		}

@@ -5,5 +5,5 @@ SET backfill_listed_at = clock_timestamp(), backfill_finished_at = clock_timesta
 WHERE daybook.attached()
   AND NOT coalesce(backfill_listed_at > attached_at, false)
   AND NOT EXISTS (SELECT FROM public.agent_task_queue)
-  AND NOT EXISTS (SELECT FROM daybook.task_fact)
-  AND NOT EXISTS (SELECT FROM daybook.task_usage_fact)
+  AND NOT EXISTS (SELECT FROM daybook.ledger_task)
+  AND NOT EXISTS (SELECT FROM daybook.ledger_usage)

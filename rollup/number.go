@@ -1,0 +1,97 @@
+package rollup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"daybook/queries"
+)
+
+// giveNumbers sees to it that all names and dimensions of the ledger have their numbers. Most have them, from the facts that were read. It comes
+// before the first bucket is written: see queries/drain.sql.
+func (l *ledger) giveNumbers(ctx context.Context, q *queries.Queries) error {
+	if err := l.numberNames(ctx, q); err != nil {
+		return fmt.Errorf("number names: %w", err)
+	}
+	if err := l.numberDimensions(ctx, q); err != nil {
+		return fmt.Errorf("number dimensions: %w", err)
+	}
+	return nil
+}
+
+func (l *ledger) numberNames(ctx context.Context, q *queries.Queries) error {
+	var names queries.ListUsageNamesParams
+	for key, name := range l.names {
+		if name.id == 0 {
+			names.Providers = append(names.Providers, key.provider)
+			names.Models = append(names.Models, key.model)
+		}
+	}
+	return number(len(names.Providers),
+		func() (int, error) {
+			rows, err := q.ListUsageNames(ctx, names)
+			for _, r := range rows {
+				l.names[providerModel{r.Provider, r.Model}].id = r.ID
+			}
+			return len(rows), err
+		},
+		func() error { return q.AddUsageNames(ctx, queries.AddUsageNamesParams(names)) })
+}
+
+func (l *ledger) numberDimensions(ctx context.Context, q *queries.Queries) error {
+	var dims queries.ListDimensionsParams
+	seen := make(map[dimensions]bool)
+	note := func(d dimensions) {
+		if _, ok := l.dimensions[d]; ok || seen[d] {
+			return
+		}
+		seen[d] = true
+		dims.WorkspaceIds = append(dims.WorkspaceIds, d.workspace)
+		dims.RuntimeIds = append(dims.RuntimeIds, d.runtime)
+		dims.AgentIds = append(dims.AgentIds, d.agent)
+		dims.ProjectIds = append(dims.ProjectIds, d.project)
+	}
+	for i := range l.tasks {
+		after := &l.tasks[i].after
+		if after.started.started.Valid {
+			note(after.started.dimensions)
+		}
+		if len(after.usage) > 0 { // A task's usage has all the same.
+			note(after.usage[0].dimensions)
+		}
+	}
+	return number(len(dims.AgentIds),
+		func() (int, error) {
+			rows, err := q.ListDimensions(ctx, dims)
+			for _, r := range rows {
+				l.dimensions[dimensions{r.WorkspaceID, r.RuntimeID, r.AgentID, r.ProjectID}] = r.ID
+			}
+			return len(rows), err
+		},
+		func() error { return q.AddDimensions(ctx, queries.AddDimensionsParams(dims)) })
+}
+
+// number looks so many numbers up, and adds those that are missing.
+func number(wanted int, lookUp func() (int, error), add func() error) error {
+	if wanted == 0 {
+		return nil
+	}
+	found, err := lookUp()
+	if err != nil {
+		return fmt.Errorf("look up: %w", err)
+	}
+	if found == wanted {
+		return nil
+	}
+	if err := add(); err != nil {
+		return fmt.Errorf("add: %w", err)
+	}
+	switch found, err = lookUp(); {
+	case err != nil:
+		return fmt.Errorf("look up: %w", err)
+	case found < wanted:
+		return errors.New("a row is not there after it was added")
+	}
+	return nil
+}
