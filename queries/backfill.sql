@@ -23,22 +23,20 @@ TRUNCATE daybook.backfill_task, daybook.backfill_lane;
 
 -- name: ListTasksToBackfill :execrows
 -- All tasks of the host, and those that are counted though the host no longer has them. Ordered so that the tasks of one
--- batch share buckets. Odd lanes begin at the other end, so that lanes at work at the same time share none.
+-- batch share buckets, and cut into lanes that share hardly any.
 INSERT INTO daybook.backfill_task (lane, seq, task_id)
-SELECT lane, CASE lane % 2 WHEN 0 THEN n ELSE -n END, id
+SELECT (ntile(sqlc.arg(lane_count)::integer) OVER listed - 1)::smallint, row_number() OVER listed, id
 FROM (
-    SELECT (daybook.shard_of(id) % sqlc.arg(lane_count)::integer)::smallint AS lane, row_number() OVER (ORDER BY runtime_id, created_at) AS n, id
+    SELECT id, runtime_id, created_at FROM public.agent_task_queue
+    UNION ALL
+    SELECT f.task_id, NULL, NULL
     FROM (
-        SELECT id, runtime_id, created_at FROM public.agent_task_queue
-        UNION ALL
-        SELECT f.task_id, NULL, NULL
-        FROM (
-            SELECT task_id FROM daybook.ledger_usage
-            UNION SELECT task_id FROM daybook.ledger_task
-            UNION SELECT task_id FROM daybook.task_usage_daily_quarantine) f
-        WHERE NOT EXISTS (SELECT FROM public.agent_task_queue t WHERE t.id = f.task_id)
-    ) t
-) ordered
+        SELECT task_id FROM daybook.ledger_usage
+        UNION SELECT task_id FROM daybook.ledger_task
+        UNION SELECT task_id FROM daybook.task_usage_daily_quarantine) f
+    WHERE NOT EXISTS (SELECT FROM public.agent_task_queue t WHERE t.id = f.task_id)
+) t
+WINDOW listed AS (ORDER BY runtime_id, created_at, id)
 ORDER BY 1, 2;
 
 -- name: StartBackfill :exec
@@ -55,8 +53,16 @@ SELECT lane FROM daybook.backfill_lane ORDER BY lane;
 SELECT s::smallint AS shard FROM generate_series(0, daybook.shard_count() - 1) s;
 
 -- name: LockShards :exec
--- Waits for the drains at work. A drain only tries, so this cannot be part of a cycle; lanes share no shard.
+-- Waits for the drains at work. A drain only tries, so this cannot be part of a cycle.
 SELECT pg_advisory_xact_lock(@lock_class::integer, s.shard) FROM unnest(@shards::integer[]) AS s (shard);
+
+-- name: ShareShards :exec
+-- The same for the lanes of a backfill, which have no task in common: they keep drains away, and not each other.
+SELECT pg_advisory_xact_lock_shared(@lock_class::integer, s.shard) FROM unnest(@shards::integer[]) AS s (shard);
+
+-- name: LockLane :exec
+-- Another process may work on the same list.
+SELECT pg_advisory_xact_lock(@lock_class::integer, 1 + @lane::integer);
 
 -- name: ListBackfillBatch :many
 SELECT b.seq, b.task_id

@@ -218,25 +218,23 @@ func (q *Queries) ListShards(ctx context.Context) ([]int16, error) {
 
 const listTasksToBackfill = `-- name: ListTasksToBackfill :execrows
 INSERT INTO daybook.backfill_task (lane, seq, task_id)
-SELECT lane, CASE lane % 2 WHEN 0 THEN n ELSE -n END, id
+SELECT (ntile($1::integer) OVER listed - 1)::smallint, row_number() OVER listed, id
 FROM (
-    SELECT (daybook.shard_of(id) % $1::integer)::smallint AS lane, row_number() OVER (ORDER BY runtime_id, created_at) AS n, id
+    SELECT id, runtime_id, created_at FROM public.agent_task_queue
+    UNION ALL
+    SELECT f.task_id, NULL, NULL
     FROM (
-        SELECT id, runtime_id, created_at FROM public.agent_task_queue
-        UNION ALL
-        SELECT f.task_id, NULL, NULL
-        FROM (
-            SELECT task_id FROM daybook.ledger_usage
-            UNION SELECT task_id FROM daybook.ledger_task
-            UNION SELECT task_id FROM daybook.task_usage_daily_quarantine) f
-        WHERE NOT EXISTS (SELECT FROM public.agent_task_queue t WHERE t.id = f.task_id)
-    ) t
-) ordered
+        SELECT task_id FROM daybook.ledger_usage
+        UNION SELECT task_id FROM daybook.ledger_task
+        UNION SELECT task_id FROM daybook.task_usage_daily_quarantine) f
+    WHERE NOT EXISTS (SELECT FROM public.agent_task_queue t WHERE t.id = f.task_id)
+) t
+WINDOW listed AS (ORDER BY runtime_id, created_at, id)
 ORDER BY 1, 2
 `
 
 // All tasks of the host, and those that are counted though the host no longer has them. Ordered so that the tasks of one
-// batch share buckets. Odd lanes begin at the other end, so that lanes at work at the same time share none.
+// batch share buckets, and cut into lanes that share hardly any.
 func (q *Queries) ListTasksToBackfill(ctx context.Context, laneCount int32) (int64, error) {
 	result, err := q.db.Exec(ctx, listTasksToBackfill, laneCount)
 	if err != nil {
@@ -254,6 +252,21 @@ func (q *Queries) LockBackfill(ctx context.Context, lockClass int32) error {
 	return err
 }
 
+const lockLane = `-- name: LockLane :exec
+SELECT pg_advisory_xact_lock($1::integer, 1 + $2::integer)
+`
+
+type LockLaneParams struct {
+	LockClass int32
+	Lane      int32
+}
+
+// Another process may work on the same list.
+func (q *Queries) LockLane(ctx context.Context, arg LockLaneParams) error {
+	_, err := q.db.Exec(ctx, lockLane, arg.LockClass, arg.Lane)
+	return err
+}
+
 const lockShards = `-- name: LockShards :exec
 SELECT pg_advisory_xact_lock($1::integer, s.shard) FROM unnest($2::integer[]) AS s (shard)
 `
@@ -263,7 +276,7 @@ type LockShardsParams struct {
 	Shards    []int32
 }
 
-// Waits for the drains at work. A drain only tries, so this cannot be part of a cycle; lanes share no shard.
+// Waits for the drains at work. A drain only tries, so this cannot be part of a cycle.
 func (q *Queries) LockShards(ctx context.Context, arg LockShardsParams) error {
 	_, err := q.db.Exec(ctx, lockShards, arg.LockClass, arg.Shards)
 	return err
@@ -297,6 +310,21 @@ type PrepareListParams struct {
 // tables, take the time they need, and fail rather than overlook what a policy hides.
 func (q *Queries) PrepareList(ctx context.Context, arg PrepareListParams) error {
 	_, err := q.db.Exec(ctx, prepareList, arg.IdleTimeout, arg.LockTimeout)
+	return err
+}
+
+const shareShards = `-- name: ShareShards :exec
+SELECT pg_advisory_xact_lock_shared($1::integer, s.shard) FROM unnest($2::integer[]) AS s (shard)
+`
+
+type ShareShardsParams struct {
+	LockClass int32
+	Shards    []int32
+}
+
+// The same for the lanes of a backfill, which have no task in common: they keep drains away, and not each other.
+func (q *Queries) ShareShards(ctx context.Context, arg ShareShardsParams) error {
+	_, err := q.db.Exec(ctx, shareShards, arg.LockClass, arg.Shards)
 	return err
 }
 

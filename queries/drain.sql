@@ -56,27 +56,38 @@ WHERE p.shard = d.shard AND d.last_id >= p.low_id + sqlc.arg(min_step)::bigint
 -- After the shards are locked: days are closed by whoever holds them all.
 SELECT daybook.closed_before()::date AS closed_before;
 
+-- Facts are MATERIALIZED before they are joined, or a plan that was made while tables were empty would look for them by their dimensions.
+
 -- name: ListUsageFacts :many
 -- The usage of the tasks as it is counted now, and where its rows are. timezone is the zone of local_created; null without a runtime.
 -- To convert an instant is what costs most here, so it is done once for each row.
+WITH f AS MATERIALIZED (
+    SELECT x.task_id, x.name_id, x.dimension_id, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.created_at,
+        x.ctid AS place
+    FROM daybook.ledger_usage x
+    WHERE x.task_id = ANY(@task_ids::uuid[])
+)
 SELECT f.task_id, f.name_id, n.provider, n.model, f.dimension_id, d.workspace_id, d.runtime_id, d.agent_id, d.project_id,
     f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens, f.created_at,
-    r.timezone, (f.created_at AT TIME ZONE r.timezone)::timestamp AS local_created, f.ctid AS place
-FROM daybook.ledger_usage f
+    r.timezone, (f.created_at AT TIME ZONE r.timezone)::timestamp AS local_created, f.place
+FROM f
 JOIN daybook.usage_name n ON n.id = f.name_id
 JOIN daybook.dimension d ON d.id = f.dimension_id
-LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = d.runtime_id
-WHERE f.task_id = ANY(@task_ids::uuid[]);
+LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = d.runtime_id;
 
 -- name: ListTaskFacts :many
 -- The tasks as they are counted now.
+WITH f AS MATERIALIZED (
+    SELECT x.task_id, x.dimension_id, x.started_at, x.completed_at, x.failed
+    FROM daybook.ledger_task x
+    WHERE x.task_id = ANY(@task_ids::uuid[])
+)
 SELECT f.task_id, f.dimension_id, d.workspace_id, d.runtime_id, d.agent_id, d.project_id, f.started_at, f.completed_at, f.failed,
     r.timezone, (f.started_at AT TIME ZONE r.timezone)::timestamp AS local_started,
     (f.started_at < (SELECT daybook.kept_from()))::boolean AS is_old
-FROM daybook.ledger_task f
+FROM f
 JOIN daybook.dimension d ON d.id = f.dimension_id
-LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = d.runtime_id
-WHERE f.task_id = ANY(@task_ids::uuid[]);
+LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = d.runtime_id;
 
 -- name: ListSource :many
 -- The tasks as the host has them, one row for each usage row, or one without usage. Old usage has no facts.

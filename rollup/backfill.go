@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	// backfillLanes is the number of transactions at work at once. Each holds its share of the shards.
+	// backfillLanes is the number of transactions at work at once. Each has a part of the list.
 	backfillLanes = 2
 	// backfillBatch is the number of tasks of one transaction. It is larger than a drain's because neighbours in the list share
-	// buckets; but the drains of the lane's shards wait for it, so it takes about a second.
+	// buckets; but drains wait for it, so it takes about a second.
 	backfillBatch = 12000
 )
 
@@ -43,7 +43,8 @@ type BackfillConfig struct {
 // it has finished, a call starts from the beginning. Calls at the same time share the work.
 func Backfill(ctx context.Context, db DB, config BackfillConfig) error {
 	var (
-		lanes    []lane
+		lanes    []int16
+		shards   []int16
 		coverage queries.GetCoverageRow
 		rejected []queries.EnsureAllRuntimeRollupsRow
 	)
@@ -56,8 +57,14 @@ func Backfill(ctx context.Context, db DB, config BackfillConfig) error {
 		if rejected, err = q.EnsureAllRuntimeRollups(ctx); err != nil {
 			return fmt.Errorf("ensure runtime rollups: %w", err)
 		}
-		lanes, err = listLanes(ctx, q)
-		return err
+		// Another version of this program may have made the list, with other lanes.
+		if lanes, err = q.ListBackfillLanes(ctx); err != nil {
+			return fmt.Errorf("list lanes: %w", err)
+		}
+		if shards, err = q.ListShards(ctx); err != nil {
+			return fmt.Errorf("list shards: %w", err)
+		}
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("start backfill: %w", err)
@@ -80,12 +87,18 @@ func Backfill(ctx context.Context, db DB, config BackfillConfig) error {
 		}
 	}
 	report(0)
-	group, groupCtx := errgroup.WithContext(ctx)
-	for _, lane := range lanes {
-		group.Go(func() error { return lane.backfill(groupCtx, db, report) })
-	}
-	if err := group.Wait(); err != nil {
-		return err
+	for {
+		n, err := backfillLanesOnce(ctx, db, lanes, shards, report)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			break
+		}
+		// What the host has written meanwhile. Workers only try for a shard, and would seldom get it.
+		if _, err := Drain(ctx, db, shards, nil); err != nil {
+			return err
+		}
 	}
 	err = inTxPatiently(ctx, db, func(tx pgx.Tx) error { return finishBackfill(ctx, queries.New(tx), coverage) })
 	if err != nil {
@@ -187,65 +200,51 @@ func startBackfill(ctx context.Context, q *queries.Queries) (queries.GetCoverage
 	return q.GetCoverage(ctx)
 }
 
-// lane is a share of the shards, backfilled by one transaction after the other.
-type lane struct {
-	number int16
-	shards []int16
-}
-
-// listLanes returns the lanes of the list that is being worked on. Another version of this program may have made it.
-func listLanes(ctx context.Context, q *queries.Queries) ([]lane, error) {
-	numbers, err := q.ListBackfillLanes(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("list lanes: %w", err)
-	}
-	shards, err := q.ListShards(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("list shards: %w", err)
-	}
-	lanes := make([]lane, len(numbers))
-	for i, n := range numbers {
-		lanes[i].number = n
-		for _, shard := range shards {
-			if int(shard)%len(numbers) == int(n) {
-				lanes[i].shards = append(lanes[i].shards, shard)
+// backfillLanesOnce counts the next batch of each lane, at the same time, and returns how many tasks that were.
+func backfillLanesOnce(ctx context.Context, db DB, lanes, shards []int16, report func(int)) (int, error) {
+	counted := make([]int, len(lanes))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, lane := range lanes {
+		group.Go(func() error {
+			b := backfillBatchOf{lane: lane, shards: shards}
+			for {
+				n, err := b.count(ctx, db, apply)
+				if isTaskError(err) {
+					// Drains find out which task it is.
+					n, err = b.count(ctx, db, leaveToDrains)
+				}
+				switch {
+				case isLockConflict(err): // A drain is at work, or the host locks a table. Each try waits, so this does not spin.
+					continue
+				case err != nil:
+					return fmt.Errorf("backfill lane %d: %w", lane, err)
+				}
+				counted[i] = n
+				report(n)
+				return nil
 			}
-		}
+		})
 	}
-	return lanes, nil
-}
-
-// backfill counts what is listed for the lane. Between two batches it drains what the host has written to the lane's shards,
-// since workers that only try for a shard would seldom get it.
-func (l lane) backfill(ctx context.Context, db DB, report func(int)) error {
-	for {
-		n, err := l.backfillBatch(ctx, db, apply)
-		if isTaskError(err) {
-			// Drains find out which task it is.
-			n, err = l.backfillBatch(ctx, db, leaveToDrains)
-		}
-		switch {
-		case isLockConflict(err): // A drain is at work, or the host locks a table. Each try waits, so this does not spin.
-			continue
-		case err != nil:
-			return fmt.Errorf("backfill lane %d: %w", l.number, err)
-		case n == 0:
-			return nil
-		}
-		report(n)
-		if _, err := Drain(ctx, db, l.shards, nil); err != nil {
-			return err
-		}
+	err := group.Wait()
+	total := 0
+	for _, n := range counted {
+		total += n
 	}
+	return total, err
 }
 
 func leaveToDrains(_ context.Context, _ *queries.Queries, tasks []pgtype.UUID) (applyResult, error) {
 	return applyResult{deferred: tasks}, nil
 }
 
-// backfillBatch counts the next batch of the lane in one transaction and returns its size. Tasks whose runtime is being rebuilt
-// become dirty entries.
-func (l lane) backfillBatch(
+// backfillBatchOf is the next batch of a lane.
+type backfillBatchOf struct {
+	lane   int16
+	shards []int16 // all of them
+}
+
+// count counts the batch in one transaction and returns its size. Tasks whose runtime is being rebuilt become dirty entries.
+func (b backfillBatchOf) count(
 	ctx context.Context, db DB, apply func(context.Context, *queries.Queries, []pgtype.UUID) (applyResult, error),
 ) (int, error) {
 	n := 0
@@ -254,10 +253,13 @@ func (l lane) backfillBatch(
 		if err := q.PrepareDrain(ctx, prepareDrain); err != nil {
 			return fmt.Errorf("prepare: %w", err)
 		}
-		if err := q.LockShards(ctx, queries.LockShardsParams{LockClass: lockClassShard, Shards: widen(l.shards)}); err != nil {
+		if err := q.LockLane(ctx, queries.LockLaneParams{LockClass: lockClassBackfill, Lane: int32(b.lane)}); err != nil {
+			return fmt.Errorf("lock lane: %w", err)
+		}
+		if err := q.ShareShards(ctx, queries.ShareShardsParams{LockClass: lockClassShard, Shards: widen(b.shards)}); err != nil {
 			return fmt.Errorf("lock shards: %w", err)
 		}
-		listed, err := q.ListBackfillBatch(ctx, queries.ListBackfillBatchParams{Lane: l.number, MaxTasks: backfillBatch})
+		listed, err := q.ListBackfillBatch(ctx, queries.ListBackfillBatchParams{Lane: b.lane, MaxTasks: backfillBatch})
 		if err != nil || len(listed) == 0 {
 			return err
 		}
@@ -275,7 +277,7 @@ func (l lane) backfillBatch(
 			}
 		}
 		n = len(listed) - len(result.notReached)
-		err = q.AdvanceBackfill(ctx, queries.AdvanceBackfillParams{Lane: l.number, Seq: listed[n-1].Seq, Done: int64(n)})
+		err = q.AdvanceBackfill(ctx, queries.AdvanceBackfillParams{Lane: b.lane, Seq: listed[n-1].Seq, Done: int64(n)})
 		if err != nil {
 			return fmt.Errorf("advance: %w", err)
 		}
