@@ -269,39 +269,69 @@ END
 $do$;
 -- +goose StatementEnd
 
--- As before: what facts contribute.
+-- What facts contribute, as before. A task counts once for a model, in the bucket of its latest usage of it. A name whose model no other
+-- provider has is that: a task has one row of it. So only the rows of the other names need to be sorted.
+
+-- model_name tells which names share their model.
+CREATE VIEW daybook.model_name AS
+SELECT n.id, n.provider, n.model,
+    EXISTS (SELECT FROM daybook.usage_name x WHERE x.model = n.model AND x.id <> n.id) AS is_shared
+FROM daybook.usage_name n;
+
+-- local_at is the instant in the runtime's zone. To convert it is dear, so whoever needs its date and its hour takes them from here.
 CREATE VIEW daybook.usage_contribution AS
+SELECT
+    f.task_id, d.runtime_id, d.agent_id, f.name_id,
+    f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens,
+    f.created_at AT TIME ZONE r.timezone AS local_at,
+    true AS counts_in_agent, true AS counts_in_hour
+FROM daybook.ledger_usage f
+JOIN daybook.dimension d ON d.id = f.dimension_id
+JOIN daybook.model_name n ON n.id = f.name_id
+LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = d.runtime_id
+WHERE NOT n.is_shared
+UNION ALL
 SELECT
     task_id, runtime_id, agent_id, name_id,
     input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,
-    local_date, local_hour,
+    local_at,
     row_number() OVER (PARTITION BY task_id, runtime_id, model COLLATE "C"
-        ORDER BY local_date DESC, created_at DESC, provider COLLATE "C") = 1 AS counts_in_agent,
-    row_number() OVER (PARTITION BY task_id, runtime_id, model COLLATE "C", local_hour
-        ORDER BY local_date DESC, created_at DESC, provider COLLATE "C") = 1 AS counts_in_hour,
-    local_date >= (SELECT daybook.closed_before()) AS is_open
+        ORDER BY local_at::date DESC, created_at DESC, provider COLLATE "C") = 1,
+    row_number() OVER (PARTITION BY task_id, runtime_id, model COLLATE "C", date_part('hour', local_at)
+        ORDER BY local_at::date DESC, created_at DESC, provider COLLATE "C") = 1
 FROM (
     SELECT
         f.task_id, d.runtime_id, d.agent_id, f.name_id, n.provider, n.model,
         f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens, f.created_at,
-        (f.created_at AT TIME ZONE r.timezone)::date AS local_date,
-        date_part('hour', f.created_at AT TIME ZONE r.timezone)::smallint AS local_hour
+        f.created_at AT TIME ZONE r.timezone AS local_at
     FROM daybook.ledger_usage f
     JOIN daybook.dimension d ON d.id = f.dimension_id
-    JOIN daybook.usage_name n ON n.id = f.name_id
+    JOIN daybook.model_name n ON n.id = f.name_id
     LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = d.runtime_id
+    WHERE n.is_shared
 ) dated;
 
 CREATE VIEW daybook.workspace_contribution AS
+SELECT
+    f.task_id, d.workspace_id, d.project_id, d.agent_id, f.name_id,
+    f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens,
+    (f.created_at AT TIME ZONE 'UTC')::date AS utc_date,
+    true AS counts_in_day, true AS counts_in_window,
+    (f.created_at AT TIME ZONE 'UTC')::date >= (SELECT daybook.closed_before()) AS is_open
+FROM daybook.ledger_usage f
+JOIN daybook.dimension d ON d.id = f.dimension_id
+JOIN daybook.model_name n ON n.id = f.name_id
+WHERE NOT n.is_shared
+UNION ALL
 SELECT
     task_id, workspace_id, project_id, agent_id, name_id,
     input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,
     utc_date,
     row_number() OVER (PARTITION BY task_id, workspace_id, model COLLATE "C", utc_date
-        ORDER BY created_at DESC, provider COLLATE "C") = 1 AS counts_in_day,
+        ORDER BY created_at DESC, provider COLLATE "C") = 1,
     row_number() OVER (PARTITION BY task_id, workspace_id, model COLLATE "C"
-        ORDER BY created_at DESC, provider COLLATE "C") = 1 AS counts_in_window,
-    utc_date >= (SELECT daybook.closed_before()) AS is_open
+        ORDER BY created_at DESC, provider COLLATE "C") = 1,
+    utc_date >= (SELECT daybook.closed_before())
 FROM (
     SELECT
         f.task_id, d.workspace_id, d.project_id, d.agent_id, f.name_id, n.provider, n.model,
@@ -309,7 +339,8 @@ FROM (
         (f.created_at AT TIME ZONE 'UTC')::date AS utc_date
     FROM daybook.ledger_usage f
     JOIN daybook.dimension d ON d.id = f.dimension_id
-    JOIN daybook.usage_name n ON n.id = f.name_id
+    JOIN daybook.model_name n ON n.id = f.name_id
+    WHERE n.is_shared
 ) dated;
 
 CREATE VIEW daybook.task_contribution AS
@@ -609,7 +640,7 @@ COMMENT ON TABLE daybook.workspace_usage_daily_by_agent IS 'workspace_usage_dail
 
 DROP VIEW daybook.wide_task_fact, daybook.wide_task_usage_fact, daybook.wide_task_usage_daily, daybook.wide_task_usage_daily_by_agent,
     daybook.wide_task_usage_daily_by_hour, daybook.wide_workspace_usage_daily, daybook.wide_workspace_usage_daily_by_agent,
-    daybook.usage_contribution, daybook.workspace_contribution, daybook.task_contribution;
+    daybook.usage_contribution, daybook.workspace_contribution, daybook.task_contribution, daybook.model_name;
 DROP TABLE daybook.ledger_task, daybook.ledger_usage, daybook.bucket_usage_daily, daybook.bucket_usage_by_agent, daybook.bucket_usage_by_hour,
     daybook.bucket_workspace_usage, daybook.bucket_workspace_usage_by_agent, daybook.usage_name, daybook.dimension;
 DROP FUNCTION daybook.insert_by_name(), daybook.named(jsonb), daybook.single_bucket_usage_daily(), daybook.single_bucket_usage_by_agent(), daybook.single_bucket_usage_by_hour(),

@@ -202,6 +202,13 @@ type DaybookLedgerUsage struct {
 	Ctid   pgtype.TID
 }
 
+type DaybookModelName struct {
+	ID       int32
+	Provider string
+	Model    string
+	IsShared bool
+}
+
 // How often a task changed that has usage from before kept_from, which is not counted again.
 type DaybookRefusedChange struct {
 	OneRow   bool
@@ -362,11 +369,9 @@ type DaybookUsageContribution struct {
 	OutputTokens     int64
 	CacheReadTokens  int64
 	CacheWriteTokens int64
-	LocalDate        pgtype.Date
-	LocalHour        int16
+	LocalAt          interface{}
 	CountsInAgent    bool
 	CountsInHour     bool
-	IsOpen           bool
 }
 
 // The providers and models that usage was counted for. Rows are added by drains, and never changed.

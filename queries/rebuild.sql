@@ -64,35 +64,45 @@ WHERE runtime_id = @runtime_id AND bucket_date >= (SELECT daybook.closed_before(
 DELETE FROM daybook.task_activity_by_hour WHERE runtime_id = @runtime_id;
 
 -- name: InsertUsageBuckets :exec
--- One pass over the facts for all three rollups of usage.
-WITH fact AS MATERIALIZED (
-    SELECT c.runtime_id, c.local_date, c.local_hour, c.agent_id, c.name_id,
+-- One pass over the facts for all three rollups of usage: summed up so far that all of them can be made of it.
+WITH fact AS (
+    SELECT c.local_at::date AS local_date, date_part('hour', c.local_at)::smallint AS local_hour, c.agent_id, c.name_id,
         c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.counts_in_agent, c.counts_in_hour
     FROM daybook.usage_contribution c
-    WHERE c.runtime_id = @runtime_id AND c.is_open
+    WHERE c.runtime_id = @runtime_id
+    OFFSET 0 -- Or the instant would be converted for each use of its date.
+), usage AS MATERIALIZED (
+    SELECT f.local_date, f.local_hour, f.agent_id, f.name_id,
+        sum(f.input_tokens) AS input_tokens, sum(f.output_tokens) AS output_tokens,
+        sum(f.cache_read_tokens) AS cache_read_tokens, sum(f.cache_write_tokens) AS cache_write_tokens, count(*) AS facts,
+        count(*) FILTER (WHERE f.counts_in_agent) AS tasks_of_agent, count(*) FILTER (WHERE f.counts_in_hour) AS tasks_of_hour
+    FROM fact f
+    WHERE f.local_date >= (SELECT daybook.closed_before())
+    GROUP BY f.local_date, f.local_hour, f.agent_id, f.name_id
 ), daily AS (
     INSERT INTO daybook.bucket_usage_daily (runtime_id, bucket_date, name_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count)
-    SELECT fact.runtime_id, fact.local_date, fact.name_id,
-        sum(fact.input_tokens)::bigint, sum(fact.output_tokens)::bigint,
-        sum(fact.cache_read_tokens)::bigint, sum(fact.cache_write_tokens)::bigint, count(*)
-    FROM fact
-    GROUP BY fact.runtime_id, fact.local_date, fact.name_id
+    SELECT @runtime_id, u.local_date, u.name_id,
+        sum(u.input_tokens)::bigint, sum(u.output_tokens)::bigint,
+        sum(u.cache_read_tokens)::bigint, sum(u.cache_write_tokens)::bigint, sum(u.facts)::bigint
+    FROM usage u
+    GROUP BY u.local_date, u.name_id
+    ORDER BY u.local_date, u.name_id
 ), by_agent AS (
     INSERT INTO daybook.bucket_usage_by_agent (runtime_id, bucket_date, agent_id, name_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count, task_count)
-    SELECT fact.runtime_id, fact.local_date, fact.agent_id, fact.name_id,
-        sum(fact.input_tokens)::bigint, sum(fact.output_tokens)::bigint,
-        sum(fact.cache_read_tokens)::bigint, sum(fact.cache_write_tokens)::bigint,
-        count(*), count(*) FILTER (WHERE fact.counts_in_agent)
-    FROM fact
-    GROUP BY fact.runtime_id, fact.local_date, fact.agent_id, fact.name_id
+    SELECT @runtime_id, u.local_date, u.agent_id, u.name_id,
+        sum(u.input_tokens)::bigint, sum(u.output_tokens)::bigint,
+        sum(u.cache_read_tokens)::bigint, sum(u.cache_write_tokens)::bigint, sum(u.facts)::bigint, sum(u.tasks_of_agent)::bigint
+    FROM usage u
+    GROUP BY u.local_date, u.agent_id, u.name_id
+    ORDER BY u.local_date, u.agent_id, u.name_id
 )
 INSERT INTO daybook.bucket_usage_by_hour (runtime_id, bucket_date, hour, name_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, event_count, task_count)
-SELECT fact.runtime_id, fact.local_date, fact.local_hour, fact.name_id,
-    sum(fact.input_tokens)::bigint, sum(fact.output_tokens)::bigint,
-    sum(fact.cache_read_tokens)::bigint, sum(fact.cache_write_tokens)::bigint,
-    count(*), count(*) FILTER (WHERE fact.counts_in_hour)
-FROM fact
-GROUP BY fact.runtime_id, fact.local_date, fact.local_hour, fact.name_id;
+SELECT @runtime_id, u.local_date, u.local_hour, u.name_id,
+    sum(u.input_tokens)::bigint, sum(u.output_tokens)::bigint,
+    sum(u.cache_read_tokens)::bigint, sum(u.cache_write_tokens)::bigint, sum(u.facts)::bigint, sum(u.tasks_of_hour)::bigint
+FROM usage u
+GROUP BY u.local_date, u.local_hour, u.name_id
+ORDER BY u.local_date, u.local_hour, u.name_id;
 
 -- name: InsertActivityByHour :exec
 INSERT INTO daybook.task_activity_by_hour

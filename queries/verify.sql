@@ -166,13 +166,19 @@ ORDER BY pair.rollup, pair.task_id;
 -- difference: its rebuild is requested, or will be. The rows of one runtime, for a repair is a rebuild of it. A bucket with two rows, of two
 -- generations, differs whatever they say.
 -- usage is the facts summed up so far that all three rollups can be made of it: there is less of it than of them.
-WITH usage AS MATERIALIZED (
+WITH fact AS (
+    SELECT c.runtime_id, c.local_at::date AS local_date, date_part('hour', c.local_at)::smallint AS local_hour, c.agent_id, c.name_id,
+        c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.counts_in_agent, c.counts_in_hour
+    FROM daybook.usage_contribution c
+    WHERE c.runtime_id = ANY(@runtime_ids::uuid[])
+    OFFSET 0 -- Or the instant would be converted for each use of its date.
+), usage AS MATERIALIZED (
     SELECT c.runtime_id, c.local_date, c.local_hour, c.agent_id, c.name_id,
         sum(c.input_tokens) AS input_tokens, sum(c.output_tokens) AS output_tokens,
         sum(c.cache_read_tokens) AS cache_read_tokens, sum(c.cache_write_tokens) AS cache_write_tokens, count(*) AS facts,
         count(*) FILTER (WHERE c.counts_in_agent) AS tasks_of_agent, count(*) FILTER (WHERE c.counts_in_hour) AS tasks_of_hour
-    FROM daybook.usage_contribution c
-    WHERE c.runtime_id = ANY(@runtime_ids::uuid[]) AND c.is_open
+    FROM fact c
+    WHERE c.local_date >= (SELECT daybook.closed_before())
     GROUP BY c.runtime_id, c.local_date, c.local_hour, c.agent_id, c.name_id
 ), daily AS (
     SELECT coalesce(e.runtime_id, b.runtime_id) AS runtime_id, to_jsonb(e) AS expected, to_jsonb(b) AS found

@@ -125,13 +125,19 @@ func (q *Queries) CompareFacts(ctx context.Context, arg CompareFactsParams) ([]C
 }
 
 const compareRuntimeBuckets = `-- name: CompareRuntimeBuckets :many
-WITH usage AS MATERIALIZED (
+WITH fact AS (
+    SELECT c.runtime_id, c.local_at::date AS local_date, date_part('hour', c.local_at)::smallint AS local_hour, c.agent_id, c.name_id,
+        c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.counts_in_agent, c.counts_in_hour
+    FROM daybook.usage_contribution c
+    WHERE c.runtime_id = ANY($2::uuid[])
+    OFFSET 0 -- Or the instant would be converted for each use of its date.
+), usage AS MATERIALIZED (
     SELECT c.runtime_id, c.local_date, c.local_hour, c.agent_id, c.name_id,
         sum(c.input_tokens) AS input_tokens, sum(c.output_tokens) AS output_tokens,
         sum(c.cache_read_tokens) AS cache_read_tokens, sum(c.cache_write_tokens) AS cache_write_tokens, count(*) AS facts,
         count(*) FILTER (WHERE c.counts_in_agent) AS tasks_of_agent, count(*) FILTER (WHERE c.counts_in_hour) AS tasks_of_hour
-    FROM daybook.usage_contribution c
-    WHERE c.runtime_id = ANY($2::uuid[]) AND c.is_open
+    FROM fact c
+    WHERE c.local_date >= (SELECT daybook.closed_before())
     GROUP BY c.runtime_id, c.local_date, c.local_hour, c.agent_id, c.name_id
 ), daily AS (
     SELECT coalesce(e.runtime_id, b.runtime_id) AS runtime_id, to_jsonb(e) AS expected, to_jsonb(b) AS found
