@@ -67,27 +67,35 @@ WITH f AS MATERIALIZED (
     FROM daybook.ledger_usage x
     WHERE x.task_id = ANY(@task_ids::uuid[])
 )
-SELECT f.task_id, f.name_id, n.provider, n.model, f.dimension_id, d.workspace_id, d.runtime_id, d.agent_id, d.project_id,
-    f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens, f.created_at,
+SELECT f.task_id, f.name_id, f.dimension_id, f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens, f.created_at,
     r.timezone, (f.created_at AT TIME ZONE r.timezone)::timestamp AS local_created, f.place
 FROM f
-JOIN daybook.usage_name n ON n.id = f.name_id
-JOIN daybook.dimension d ON d.id = f.dimension_id
+LEFT JOIN daybook.dimension d ON d.id = f.dimension_id
 LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = d.runtime_id;
 
 -- name: ListTaskFacts :many
--- The tasks as they are counted now.
+-- The tasks as they are counted now, and where their rows are.
 WITH f AS MATERIALIZED (
-    SELECT x.task_id, x.dimension_id, x.started_at, x.completed_at, x.failed
+    SELECT x.task_id, x.dimension_id, x.started_at, x.completed_at, x.failed, x.ctid AS place
     FROM daybook.ledger_task x
     WHERE x.task_id = ANY(@task_ids::uuid[])
 )
-SELECT f.task_id, f.dimension_id, d.workspace_id, d.runtime_id, d.agent_id, d.project_id, f.started_at, f.completed_at, f.failed,
+SELECT f.task_id, f.dimension_id, f.started_at, f.completed_at, f.failed,
     r.timezone, (f.started_at AT TIME ZONE r.timezone)::timestamp AS local_started,
-    (f.started_at < (SELECT daybook.kept_from()))::boolean AS is_old
+    (f.started_at < (SELECT daybook.kept_from()))::boolean AS is_old, f.place
 FROM f
-JOIN daybook.dimension d ON d.id = f.dimension_id
+LEFT JOIN daybook.dimension d ON d.id = f.dimension_id
 LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = d.runtime_id;
+
+-- name: ListNumbered :many
+-- What the numbers in facts stand for: names, with a provider and a model, and dimensions, with the rest.
+SELECT n.id, n.provider, n.model, NULL::uuid AS workspace_id, NULL::uuid AS runtime_id, NULL::uuid AS agent_id, NULL::uuid AS project_id
+FROM daybook.usage_name n
+WHERE n.id = ANY(@name_ids::integer[])
+UNION ALL
+SELECT d.id, '', '', d.workspace_id, d.runtime_id, d.agent_id, d.project_id
+FROM daybook.dimension d
+WHERE d.id = ANY(@dimension_ids::integer[]);
 
 -- name: ListSource :many
 -- The tasks as the host has them, one row for each usage row, or one without usage. Old usage has no facts.
@@ -181,19 +189,13 @@ ON CONFLICT (agent_id, runtime_id, project_id, workspace_id) DO NOTHING;
 
 -- Facts are written under the lock of their shard, so no other transaction has these rows.
 
--- name: PutUsageFacts :exec
+-- name: AddUsageFacts :exec
+-- None of them was there when the facts were read.
 INSERT INTO daybook.ledger_usage (
     task_id, name_id, dimension_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, created_at)
 SELECT unnest(@task_ids::uuid[]), unnest(@name_ids::integer[]), unnest(@dimension_ids::integer[]),
     unnest(@input_tokens::bigint[]), unnest(@output_tokens::bigint[]), unnest(@cache_read_tokens::bigint[]),
-    unnest(@cache_write_tokens::bigint[]), unnest(@created_ats::timestamptz[])
-ON CONFLICT (task_id, name_id, generation) DO UPDATE SET
-    dimension_id = excluded.dimension_id,
-    input_tokens = excluded.input_tokens,
-    output_tokens = excluded.output_tokens,
-    cache_read_tokens = excluded.cache_read_tokens,
-    cache_write_tokens = excluded.cache_write_tokens,
-    created_at = excluded.created_at;
+    unnest(@cache_write_tokens::bigint[]), unnest(@created_ats::timestamptz[]);
 
 -- name: UpdateUsageFacts :execrows
 -- Where they were read in this transaction: no index is asked, which would pass every version of a fact that may not be removed yet.
@@ -219,15 +221,23 @@ DELETE FROM daybook.ledger_usage f
 USING (SELECT unnest(@task_ids::uuid[]) AS task_id, unnest(@name_ids::integer[]) AS name_id) k
 WHERE f.task_id = k.task_id AND f.name_id = k.name_id;
 
--- name: PutTaskFacts :exec
+-- name: AddTaskFacts :exec
 INSERT INTO daybook.ledger_task (task_id, dimension_id, started_at, completed_at, failed)
 SELECT unnest(@task_ids::uuid[]), unnest(@dimension_ids::integer[]), unnest(@started_ats::timestamptz[]), unnest(@completed_ats::timestamptz[]),
-    unnest(@failed::boolean[])
-ON CONFLICT (task_id) DO UPDATE SET
-    dimension_id = excluded.dimension_id,
-    started_at = excluded.started_at,
-    completed_at = excluded.completed_at,
-    failed = excluded.failed;
+    unnest(@failed::boolean[]);
+
+-- name: UpdateTaskFacts :execrows
+UPDATE daybook.ledger_task f SET
+    dimension_id = d.dimension_id,
+    started_at = d.started_at,
+    completed_at = d.completed_at,
+    failed = d.failed
+FROM (
+    SELECT unnest(@places::tid[]) AS place, unnest(@task_ids::uuid[]) AS task_id, unnest(@dimension_ids::integer[]) AS dimension_id,
+        unnest(@started_ats::timestamptz[]) AS started_at, unnest(@completed_ats::timestamptz[]) AS completed_at,
+        unnest(@failed::boolean[]) AS failed
+) d
+WHERE f.ctid = d.place AND f.task_id = d.task_id;
 
 -- name: DeleteTaskFacts :exec
 DELETE FROM daybook.ledger_task WHERE task_id = ANY(@task_ids::uuid[]);

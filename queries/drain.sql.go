@@ -39,6 +39,67 @@ func (q *Queries) AddDimensions(ctx context.Context, arg AddDimensionsParams) er
 	return err
 }
 
+const addTaskFacts = `-- name: AddTaskFacts :exec
+INSERT INTO daybook.ledger_task (task_id, dimension_id, started_at, completed_at, failed)
+SELECT unnest($1::uuid[]), unnest($2::integer[]), unnest($3::timestamptz[]), unnest($4::timestamptz[]),
+    unnest($5::boolean[])
+`
+
+type AddTaskFactsParams struct {
+	TaskIds      []pgtype.UUID
+	DimensionIds []int32
+	StartedAts   []pgtype.Timestamptz
+	CompletedAts []pgtype.Timestamptz
+	Failed       []bool
+}
+
+func (q *Queries) AddTaskFacts(ctx context.Context, arg AddTaskFactsParams) error {
+	_, err := q.db.Exec(ctx, addTaskFacts,
+		arg.TaskIds,
+		arg.DimensionIds,
+		arg.StartedAts,
+		arg.CompletedAts,
+		arg.Failed,
+	)
+	return err
+}
+
+const addUsageFacts = `-- name: AddUsageFacts :exec
+
+INSERT INTO daybook.ledger_usage (
+    task_id, name_id, dimension_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, created_at)
+SELECT unnest($1::uuid[]), unnest($2::integer[]), unnest($3::integer[]),
+    unnest($4::bigint[]), unnest($5::bigint[]), unnest($6::bigint[]),
+    unnest($7::bigint[]), unnest($8::timestamptz[])
+`
+
+type AddUsageFactsParams struct {
+	TaskIds          []pgtype.UUID
+	NameIds          []int32
+	DimensionIds     []int32
+	InputTokens      []int64
+	OutputTokens     []int64
+	CacheReadTokens  []int64
+	CacheWriteTokens []int64
+	CreatedAts       []pgtype.Timestamptz
+}
+
+// Facts are written under the lock of their shard, so no other transaction has these rows.
+// None of them was there when the facts were read.
+func (q *Queries) AddUsageFacts(ctx context.Context, arg AddUsageFactsParams) error {
+	_, err := q.db.Exec(ctx, addUsageFacts,
+		arg.TaskIds,
+		arg.NameIds,
+		arg.DimensionIds,
+		arg.InputTokens,
+		arg.OutputTokens,
+		arg.CacheReadTokens,
+		arg.CacheWriteTokens,
+		arg.CreatedAts,
+	)
+	return err
+}
+
 const addUsageNames = `-- name: AddUsageNames :exec
 INSERT INTO daybook.usage_name (provider, model)
 SELECT k.provider, k.model
@@ -332,6 +393,60 @@ func (q *Queries) ListDimensions(ctx context.Context, arg ListDimensionsParams) 
 	return items, nil
 }
 
+const listNumbered = `-- name: ListNumbered :many
+SELECT n.id, n.provider, n.model, NULL::uuid AS workspace_id, NULL::uuid AS runtime_id, NULL::uuid AS agent_id, NULL::uuid AS project_id
+FROM daybook.usage_name n
+WHERE n.id = ANY($1::integer[])
+UNION ALL
+SELECT d.id, '', '', d.workspace_id, d.runtime_id, d.agent_id, d.project_id
+FROM daybook.dimension d
+WHERE d.id = ANY($2::integer[])
+`
+
+type ListNumberedParams struct {
+	NameIds      []int32
+	DimensionIds []int32
+}
+
+type ListNumberedRow struct {
+	ID          int32
+	Provider    string
+	Model       string
+	WorkspaceID pgtype.UUID
+	RuntimeID   pgtype.UUID
+	AgentID     pgtype.UUID
+	ProjectID   pgtype.UUID
+}
+
+// What the numbers in facts stand for: names, with a provider and a model, and dimensions, with the rest.
+func (q *Queries) ListNumbered(ctx context.Context, arg ListNumberedParams) ([]ListNumberedRow, error) {
+	rows, err := q.db.Query(ctx, listNumbered, arg.NameIds, arg.DimensionIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListNumberedRow
+	for rows.Next() {
+		var i ListNumberedRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Provider,
+			&i.Model,
+			&i.WorkspaceID,
+			&i.RuntimeID,
+			&i.AgentID,
+			&i.ProjectID,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const listQuarantined = `-- name: ListQuarantined :many
 SELECT task_id, error, quarantined_at FROM daybook.task_usage_daily_quarantine ORDER BY quarantined_at, task_id LIMIT $1
 `
@@ -472,34 +587,31 @@ func (q *Queries) ListSource(ctx context.Context, taskIds []pgtype.UUID) ([]List
 
 const listTaskFacts = `-- name: ListTaskFacts :many
 WITH f AS MATERIALIZED (
-    SELECT x.task_id, x.dimension_id, x.started_at, x.completed_at, x.failed
+    SELECT x.task_id, x.dimension_id, x.started_at, x.completed_at, x.failed, x.ctid AS place
     FROM daybook.ledger_task x
     WHERE x.task_id = ANY($1::uuid[])
 )
-SELECT f.task_id, f.dimension_id, d.workspace_id, d.runtime_id, d.agent_id, d.project_id, f.started_at, f.completed_at, f.failed,
+SELECT f.task_id, f.dimension_id, f.started_at, f.completed_at, f.failed,
     r.timezone, (f.started_at AT TIME ZONE r.timezone)::timestamp AS local_started,
-    (f.started_at < (SELECT daybook.kept_from()))::boolean AS is_old
+    (f.started_at < (SELECT daybook.kept_from()))::boolean AS is_old, f.place
 FROM f
-JOIN daybook.dimension d ON d.id = f.dimension_id
+LEFT JOIN daybook.dimension d ON d.id = f.dimension_id
 LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = d.runtime_id
 `
 
 type ListTaskFactsRow struct {
 	TaskID       pgtype.UUID
 	DimensionID  int32
-	WorkspaceID  pgtype.UUID
-	RuntimeID    pgtype.UUID
-	AgentID      pgtype.UUID
-	ProjectID    pgtype.UUID
 	StartedAt    pgtype.Timestamptz
 	CompletedAt  pgtype.Timestamptz
 	Failed       bool
 	Timezone     pgtype.Text
 	LocalStarted pgtype.Timestamp
 	IsOld        bool
+	Place        pgtype.TID
 }
 
-// The tasks as they are counted now.
+// The tasks as they are counted now, and where their rows are.
 func (q *Queries) ListTaskFacts(ctx context.Context, taskIds []pgtype.UUID) ([]ListTaskFactsRow, error) {
 	rows, err := q.db.Query(ctx, listTaskFacts, taskIds)
 	if err != nil {
@@ -512,16 +624,13 @@ func (q *Queries) ListTaskFacts(ctx context.Context, taskIds []pgtype.UUID) ([]L
 		if err := rows.Scan(
 			&i.TaskID,
 			&i.DimensionID,
-			&i.WorkspaceID,
-			&i.RuntimeID,
-			&i.AgentID,
-			&i.ProjectID,
 			&i.StartedAt,
 			&i.CompletedAt,
 			&i.Failed,
 			&i.Timezone,
 			&i.LocalStarted,
 			&i.IsOld,
+			&i.Place,
 		); err != nil {
 			return nil, err
 		}
@@ -541,25 +650,17 @@ WITH f AS MATERIALIZED (
     FROM daybook.ledger_usage x
     WHERE x.task_id = ANY($1::uuid[])
 )
-SELECT f.task_id, f.name_id, n.provider, n.model, f.dimension_id, d.workspace_id, d.runtime_id, d.agent_id, d.project_id,
-    f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens, f.created_at,
+SELECT f.task_id, f.name_id, f.dimension_id, f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens, f.created_at,
     r.timezone, (f.created_at AT TIME ZONE r.timezone)::timestamp AS local_created, f.place
 FROM f
-JOIN daybook.usage_name n ON n.id = f.name_id
-JOIN daybook.dimension d ON d.id = f.dimension_id
+LEFT JOIN daybook.dimension d ON d.id = f.dimension_id
 LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = d.runtime_id
 `
 
 type ListUsageFactsRow struct {
 	TaskID           pgtype.UUID
 	NameID           int32
-	Provider         string
-	Model            string
 	DimensionID      int32
-	WorkspaceID      pgtype.UUID
-	RuntimeID        pgtype.UUID
-	AgentID          pgtype.UUID
-	ProjectID        pgtype.UUID
 	InputTokens      int64
 	OutputTokens     int64
 	CacheReadTokens  int64
@@ -585,13 +686,7 @@ func (q *Queries) ListUsageFacts(ctx context.Context, taskIds []pgtype.UUID) ([]
 		if err := rows.Scan(
 			&i.TaskID,
 			&i.NameID,
-			&i.Provider,
-			&i.Model,
 			&i.DimensionID,
-			&i.WorkspaceID,
-			&i.RuntimeID,
-			&i.AgentID,
-			&i.ProjectID,
 			&i.InputTokens,
 			&i.OutputTokens,
 			&i.CacheReadTokens,
@@ -669,78 +764,6 @@ type PrepareDrainParams struct {
 // than to run it. With row_security off, Postgres raises an error where a policy would hide rows and so make the numbers wrong.
 func (q *Queries) PrepareDrain(ctx context.Context, arg PrepareDrainParams) error {
 	_, err := q.db.Exec(ctx, prepareDrain, arg.IdleTimeout, arg.LockTimeout)
-	return err
-}
-
-const putTaskFacts = `-- name: PutTaskFacts :exec
-INSERT INTO daybook.ledger_task (task_id, dimension_id, started_at, completed_at, failed)
-SELECT unnest($1::uuid[]), unnest($2::integer[]), unnest($3::timestamptz[]), unnest($4::timestamptz[]),
-    unnest($5::boolean[])
-ON CONFLICT (task_id) DO UPDATE SET
-    dimension_id = excluded.dimension_id,
-    started_at = excluded.started_at,
-    completed_at = excluded.completed_at,
-    failed = excluded.failed
-`
-
-type PutTaskFactsParams struct {
-	TaskIds      []pgtype.UUID
-	DimensionIds []int32
-	StartedAts   []pgtype.Timestamptz
-	CompletedAts []pgtype.Timestamptz
-	Failed       []bool
-}
-
-func (q *Queries) PutTaskFacts(ctx context.Context, arg PutTaskFactsParams) error {
-	_, err := q.db.Exec(ctx, putTaskFacts,
-		arg.TaskIds,
-		arg.DimensionIds,
-		arg.StartedAts,
-		arg.CompletedAts,
-		arg.Failed,
-	)
-	return err
-}
-
-const putUsageFacts = `-- name: PutUsageFacts :exec
-
-INSERT INTO daybook.ledger_usage (
-    task_id, name_id, dimension_id, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, created_at)
-SELECT unnest($1::uuid[]), unnest($2::integer[]), unnest($3::integer[]),
-    unnest($4::bigint[]), unnest($5::bigint[]), unnest($6::bigint[]),
-    unnest($7::bigint[]), unnest($8::timestamptz[])
-ON CONFLICT (task_id, name_id, generation) DO UPDATE SET
-    dimension_id = excluded.dimension_id,
-    input_tokens = excluded.input_tokens,
-    output_tokens = excluded.output_tokens,
-    cache_read_tokens = excluded.cache_read_tokens,
-    cache_write_tokens = excluded.cache_write_tokens,
-    created_at = excluded.created_at
-`
-
-type PutUsageFactsParams struct {
-	TaskIds          []pgtype.UUID
-	NameIds          []int32
-	DimensionIds     []int32
-	InputTokens      []int64
-	OutputTokens     []int64
-	CacheReadTokens  []int64
-	CacheWriteTokens []int64
-	CreatedAts       []pgtype.Timestamptz
-}
-
-// Facts are written under the lock of their shard, so no other transaction has these rows.
-func (q *Queries) PutUsageFacts(ctx context.Context, arg PutUsageFactsParams) error {
-	_, err := q.db.Exec(ctx, putUsageFacts,
-		arg.TaskIds,
-		arg.NameIds,
-		arg.DimensionIds,
-		arg.InputTokens,
-		arg.OutputTokens,
-		arg.CacheReadTokens,
-		arg.CacheWriteTokens,
-		arg.CreatedAts,
-	)
 	return err
 }
 
@@ -873,6 +896,44 @@ func (q *Queries) TryLockShards(ctx context.Context, arg TryLockShardsParams) ([
 		return nil, err
 	}
 	return items, nil
+}
+
+const updateTaskFacts = `-- name: UpdateTaskFacts :execrows
+UPDATE daybook.ledger_task f SET
+    dimension_id = d.dimension_id,
+    started_at = d.started_at,
+    completed_at = d.completed_at,
+    failed = d.failed
+FROM (
+    SELECT unnest($1::tid[]) AS place, unnest($2::uuid[]) AS task_id, unnest($3::integer[]) AS dimension_id,
+        unnest($4::timestamptz[]) AS started_at, unnest($5::timestamptz[]) AS completed_at,
+        unnest($6::boolean[]) AS failed
+) d
+WHERE f.ctid = d.place AND f.task_id = d.task_id
+`
+
+type UpdateTaskFactsParams struct {
+	Places       []pgtype.TID
+	TaskIds      []pgtype.UUID
+	DimensionIds []int32
+	StartedAts   []pgtype.Timestamptz
+	CompletedAts []pgtype.Timestamptz
+	Failed       []bool
+}
+
+func (q *Queries) UpdateTaskFacts(ctx context.Context, arg UpdateTaskFactsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, updateTaskFacts,
+		arg.Places,
+		arg.TaskIds,
+		arg.DimensionIds,
+		arg.StartedAts,
+		arg.CompletedAts,
+		arg.Failed,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const updateUsageFacts = `-- name: UpdateUsageFacts :execrows

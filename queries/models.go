@@ -183,6 +183,7 @@ type DaybookLedgerTask struct {
 	CompletedAt pgtype.Timestamptz
 	DimensionID int32
 	Failed      bool
+	Ctid        pgtype.TID
 }
 
 // What the rollups count now for each usage row.

@@ -52,8 +52,9 @@ type taskFact struct {
 
 // taskState is all that one task contributes to buckets. The zero value contributes nothing.
 type taskState struct {
-	there   bool     // the host has the task; only of after
-	started taskFact // its started is null if the task was not started
+	there   bool       // the host has the task; only of after
+	started taskFact   // its started is null if the task was not started
+	place   pgtype.TID // of the row of started; only of facts
 	usage   []usageFact
 	places  []pgtype.TID // of the rows of usage; only of facts
 }
@@ -96,36 +97,8 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 		return nil, fmt.Errorf("get closed days: %w", err)
 	}
 	closed := dayOf(date)
-	usage, err := q.ListUsageFacts(ctx, tasks)
-	if err != nil {
-		return nil, fmt.Errorf("list usage facts: %w", err)
-	}
-	facts := make([]usageFact, len(usage))
-	for i := range usage {
-		r := &usage[i]
-		l.noteZone(r.RuntimeID, r.Timezone)
-		name, dims := l.name(r.Provider, r.Model), dimensions{r.WorkspaceID, r.RuntimeID, r.AgentID, r.ProjectID}
-		name.id, l.dimensions[dims] = r.NameID, r.DimensionID
-		facts[i] = usageFact{
-			dimensions: dims, name: name,
-			input: r.InputTokens, output: r.OutputTokens, cacheRead: r.CacheReadTokens, cacheWrite: r.CacheWriteTokens,
-		}.at(r.CreatedAt, r.LocalCreated, closed)
-		before := &l.task(r.TaskID).before
-		before.usage = extend(before.usage, facts, i)
-		before.places = append(before.places, r.Place)
-	}
-	started, err := q.ListTaskFacts(ctx, tasks)
-	if err != nil {
-		return nil, fmt.Errorf("list task facts: %w", err)
-	}
-	for i := range started {
-		r := &started[i]
-		l.noteZone(r.RuntimeID, r.Timezone)
-		task := l.task(r.TaskID)
-		task.refused = r.IsOld // Unless the host still has it: see below.
-		dims := dimensions{r.WorkspaceID, r.RuntimeID, r.AgentID, r.ProjectID}
-		l.dimensions[dims] = r.DimensionID
-		task.before.started = taskFact{dimensions: dims, failed: r.Failed}.at(r.StartedAt, r.LocalStarted, r.CompletedAt)
+	if err := l.readFacts(ctx, q, tasks, closed); err != nil {
+		return nil, err
 	}
 	if err := l.readSource(ctx, q, tasks, closed); err != nil {
 		return nil, err
@@ -135,6 +108,51 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 		t.refused = t.refused || t.before.closedBut(&t.after) || t.after.closedBut(&t.before)
 	}
 	return l, nil
+}
+
+// readFacts reads the tasks as they are counted.
+func (l *ledger) readFacts(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID, closed day) error {
+	usage, err := q.ListUsageFacts(ctx, tasks)
+	if err != nil {
+		return fmt.Errorf("list usage facts: %w", err)
+	}
+	started, err := q.ListTaskFacts(ctx, tasks)
+	if err != nil {
+		return fmt.Errorf("list task facts: %w", err)
+	}
+	numbered, err := l.readNumbers(ctx, q, usage, started)
+	if err != nil {
+		return err
+	}
+	facts := make([]usageFact, len(usage))
+	for i := range usage {
+		r := &usage[i]
+		name, dims := numbered.names[r.NameID], numbered.dimensions[r.DimensionID]
+		if name == nil || !dims.agent.Valid {
+			return fmt.Errorf("usage fact of task %s: %w", r.TaskID, errNumberGone)
+		}
+		l.noteZone(dims.runtime, r.Timezone)
+		facts[i] = usageFact{
+			dimensions: dims, name: name,
+			input: r.InputTokens, output: r.OutputTokens, cacheRead: r.CacheReadTokens, cacheWrite: r.CacheWriteTokens,
+		}.at(r.CreatedAt, r.LocalCreated, closed)
+		before := &l.task(r.TaskID).before
+		before.usage = extend(before.usage, facts, i)
+		before.places = append(before.places, r.Place)
+	}
+	for i := range started {
+		r := &started[i]
+		dims := numbered.dimensions[r.DimensionID]
+		if !dims.agent.Valid {
+			return fmt.Errorf("fact of task %s: %w", r.TaskID, errNumberGone)
+		}
+		l.noteZone(dims.runtime, r.Timezone)
+		task := l.task(r.TaskID)
+		task.refused = r.IsOld // Unless the host still has it: see below.
+		task.before.place = r.Place
+		task.before.started = taskFact{dimensions: dims, failed: r.Failed}.at(r.StartedAt, r.LocalStarted, r.CompletedAt)
+	}
+	return nil
 }
 
 // readSource reads the tasks as the host has them.
@@ -298,14 +316,14 @@ func (c *factColumns) add(task pgtype.UUID, f *usageFact, dimension int32) {
 
 // writeUsageFacts makes the facts of these tasks' usage those of the source, and writes only what differs.
 func (l *ledger) writeUsageFacts(ctx context.Context, q *queries.Queries, tasks []*taskChange) error {
-	var put, update, gone factColumns
+	var add, update, gone factColumns
 	var places []pgtype.TID // of update
 	for _, t := range tasks {
 		for i := range t.after.usage {
 			f := &t.after.usage[i]
 			switch n, twice := t.before.find(f); {
 			case n < 0 || twice:
-				put.add(t.id, f, l.dimensions[f.dimensions])
+				add.add(t.id, f, l.dimensions[f.dimensions])
 			case t.before.usage[n] != *f:
 				update.add(t.id, f, l.dimensions[f.dimensions])
 				places = append(places, t.before.places[n])
@@ -338,14 +356,14 @@ func (l *ledger) writeUsageFacts(ctx context.Context, q *queries.Queries, tasks 
 			return fmt.Errorf("update usage facts: %w", err)
 		}
 	}
-	if len(put.tasks) > 0 {
-		err := q.PutUsageFacts(ctx, queries.PutUsageFactsParams{
-			TaskIds: put.tasks, NameIds: put.names, DimensionIds: put.dimensions,
-			InputTokens: put.input, OutputTokens: put.output, CacheReadTokens: put.cacheRead, CacheWriteTokens: put.cacheWrite,
-			CreatedAts: put.created,
+	if len(add.tasks) > 0 {
+		err := q.AddUsageFacts(ctx, queries.AddUsageFactsParams{
+			TaskIds: add.tasks, NameIds: add.names, DimensionIds: add.dimensions,
+			InputTokens: add.input, OutputTokens: add.output, CacheReadTokens: add.cacheRead, CacheWriteTokens: add.cacheWrite,
+			CreatedAts: add.created,
 		})
 		if err != nil {
-			return fmt.Errorf("put usage facts: %w", err)
+			return fmt.Errorf("add usage facts: %w", err)
 		}
 	}
 	return nil
@@ -353,19 +371,19 @@ func (l *ledger) writeUsageFacts(ctx context.Context, q *queries.Queries, tasks 
 
 // writeTaskFacts is the same for the facts of the tasks themselves.
 func (l *ledger) writeTaskFacts(ctx context.Context, q *queries.Queries, tasks []*taskChange) error {
-	var put queries.PutTaskFactsParams
+	var add, update taskFactColumns
+	var places []pgtype.TID // of update
 	var gone []pgtype.UUID
 	for _, t := range tasks {
 		switch f := &t.after.started; {
 		case *f == t.before.started:
-		case f.started.Valid:
-			put.TaskIds = append(put.TaskIds, t.id)
-			put.DimensionIds = append(put.DimensionIds, l.dimensions[f.dimensions])
-			put.StartedAts = append(put.StartedAts, f.started)
-			put.CompletedAts = append(put.CompletedAts, f.completed)
-			put.Failed = append(put.Failed, f.failed)
-		default:
+		case !f.started.Valid:
 			gone = append(gone, t.id)
+		case t.before.started.started.Valid:
+			update.add(t.id, f, l.dimensions[f.dimensions])
+			places = append(places, t.before.place)
+		default:
+			add.add(t.id, f, l.dimensions[f.dimensions])
 		}
 	}
 	if len(gone) > 0 {
@@ -373,12 +391,43 @@ func (l *ledger) writeTaskFacts(ctx context.Context, q *queries.Queries, tasks [
 			return fmt.Errorf("delete task facts: %w", err)
 		}
 	}
-	if len(put.TaskIds) > 0 {
-		if err := q.PutTaskFacts(ctx, put); err != nil {
-			return fmt.Errorf("put task facts: %w", err)
+	if len(places) > 0 {
+		updated, err := q.UpdateTaskFacts(ctx, queries.UpdateTaskFactsParams{
+			Places: places, TaskIds: update.tasks, DimensionIds: update.dimensions,
+			StartedAts: update.started, CompletedAts: update.completed, Failed: update.failed,
+		})
+		if err == nil && updated != int64(len(places)) {
+			err = errFactChanged
+		}
+		if err != nil {
+			return fmt.Errorf("update task facts: %w", err)
+		}
+	}
+	if len(add.tasks) > 0 {
+		err := q.AddTaskFacts(ctx, queries.AddTaskFactsParams{
+			TaskIds: add.tasks, DimensionIds: add.dimensions, StartedAts: add.started, CompletedAts: add.completed, Failed: add.failed,
+		})
+		if err != nil {
+			return fmt.Errorf("add task facts: %w", err)
 		}
 	}
 	return nil
+}
+
+// taskFactColumns are like factColumns.
+type taskFactColumns struct {
+	tasks              []pgtype.UUID
+	dimensions         []int32
+	started, completed []pgtype.Timestamptz
+	failed             []bool
+}
+
+func (c *taskFactColumns) add(task pgtype.UUID, f *taskFact, dimension int32) {
+	c.tasks = append(c.tasks, task)
+	c.dimensions = append(c.dimensions, dimension)
+	c.started = append(c.started, f.started)
+	c.completed = append(c.completed, f.completed)
+	c.failed = append(c.failed, f.failed)
 }
 
 // has tells whether the state holds exactly this fact.

@@ -4,9 +4,56 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"daybook/queries"
 )
+
+// errNumberGone says that a fact has a number that stands for nothing any more, which is only possible after somebody deleted rows by hand.
+var errNumberGone = errors.New("its name or its dimensions are not there any more; a backfill after `worker migrate down` and `up` counts everything anew")
+
+// numbers is what the numbers of facts stand for.
+type numbers struct {
+	names      map[int32]*usageName
+	dimensions map[int32]dimensions
+}
+
+// readNumbers looks up what the numbers of these facts stand for, and notes them in the ledger.
+func (l *ledger) readNumbers(
+	ctx context.Context, q *queries.Queries, usage []queries.ListUsageFactsRow, started []queries.ListTaskFactsRow,
+) (numbers, error) {
+	found := numbers{make(map[int32]*usageName), make(map[int32]dimensions)}
+	if len(usage) == 0 && len(started) == 0 {
+		return found, nil
+	}
+	var wanted queries.ListNumberedParams
+	for i := range usage {
+		wanted.NameIds = append(wanted.NameIds, usage[i].NameID)
+		wanted.DimensionIds = append(wanted.DimensionIds, usage[i].DimensionID)
+	}
+	for i := range started {
+		wanted.DimensionIds = append(wanted.DimensionIds, started[i].DimensionID)
+	}
+	slices.Sort(wanted.NameIds)
+	slices.Sort(wanted.DimensionIds)
+	wanted.NameIds, wanted.DimensionIds = slices.Compact(wanted.NameIds), slices.Compact(wanted.DimensionIds)
+	rows, err := q.ListNumbered(ctx, wanted)
+	if err != nil {
+		return found, fmt.Errorf("list what is numbered: %w", err)
+	}
+	for _, r := range rows {
+		if !r.AgentID.Valid {
+			name := l.name(r.Provider, r.Model)
+			name.id = r.ID
+			found.names[r.ID] = name
+			continue
+		}
+		dims := dimensions{r.WorkspaceID, r.RuntimeID, r.AgentID, r.ProjectID}
+		l.dimensions[dims] = r.ID
+		found.dimensions[r.ID] = dims
+	}
+	return found, nil
+}
 
 // giveNumbers sees to it that all names and dimensions of the ledger have their numbers. Most have them, from the facts that were read. It comes
 // before the first bucket is written: see queries/drain.sql.

@@ -71,7 +71,7 @@ var (
 // would not. SQLSTATE classes 22 (data exception), 23 (integrity constraint violation) and 54 (program limit exceeded: a name that is too long
 // for an index).
 func isTaskError(err error) bool {
-	if errors.Is(err, errOverflow) || errors.Is(err, errInfinite) || errors.Is(err, errTwice) {
+	if errors.Is(err, errOverflow) || errors.Is(err, errInfinite) || errors.Is(err, errTwice) || errors.Is(err, errNumberGone) {
 		return true
 	}
 	var pgErr *pgconn.PgError

@@ -1,4 +1,5 @@
 -- Not a migration: this tells sqlc, which knows no system columns, of those that the queries use.
+ALTER TABLE daybook.ledger_task ADD COLUMN ctid tid NOT NULL;
 ALTER TABLE daybook.ledger_usage ADD COLUMN ctid tid NOT NULL;
 ALTER TABLE daybook.bucket_usage_by_agent ADD COLUMN ctid tid NOT NULL;
 ALTER TABLE daybook.bucket_usage_by_hour ADD COLUMN ctid tid NOT NULL;
