@@ -2,6 +2,7 @@ package migrations_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -87,10 +88,14 @@ func TestTriggerFunctionsAreSealed(t *testing.T) {
 	if len(functions) == 0 || !slices.Equal(functions, sealed) {
 		t.Errorf("of %q only %q are sealed", functions, sealed)
 	}
-	definers := lines(t, pool, `SELECT proname::text FROM pg_proc
-		WHERE pronamespace = 'daybook'::regnamespace AND prosecdef AND prorettype <> 'trigger'::regtype`)
-	if len(definers) != 0 {
-		t.Errorf("%q run with the rights of their owner", definers)
+	definers := lines(t, pool, `SELECT p.proname::text FROM pg_proc p
+		WHERE p.pronamespace = 'daybook'::regnamespace AND p.prosecdef AND p.prorettype <> 'trigger'::regtype
+		  AND p.pronargs = 0 AND p.proconfig = '{"search_path=pg_catalog, pg_temp"}' AND NOT has_function_privilege('public', p.oid, 'EXECUTE')`)
+	if !slices.Equal(definers, []string{"cleanup_held"}) {
+		t.Errorf("%q run with the rights of their owner, sealed", definers)
+	}
+	if n := scalar[int](t, pool, `SELECT count(*) FROM pg_proc WHERE pronamespace = 'daybook'::regnamespace AND prosecdef`); n != len(functions)+1 {
+		t.Errorf("%d functions run with the rights of their owner", n)
 	}
 	want := []string{"dirty_scope INSERT", "runtime_rebuild INSERT", "task_usage_daily_dirty INSERT"}
 	got := lines(t, pool, `
@@ -201,7 +206,7 @@ func TestOwnerWithCreateRoleMigrates(t *testing.T) {
 	t.Parallel()
 	pool := testdb.NewHost(t)
 	w := populate(t, pool)
-	_, owner := newOwner(t, pool, "CREATEROLE")
+	owner := newRoleMaker(t, pool)
 	before := lines(t, pool, fingerprintSQL)
 	up(t, owner)
 	if applied := up(t, owner); len(applied) != 0 {
@@ -210,6 +215,87 @@ func TestOwnerWithCreateRoleMigrates(t *testing.T) {
 	requireOwnerCanDoAll(t, pool, owner, w)
 	exec(t, pool, `UPDATE public.task_usage SET input_tokens = 30 WHERE task_id = @done`, w)
 	requireSameHost(t, pool, before)
+}
+
+// newRoleMaker makes an owner who may create roles. From Postgres 16 on that gives no right to roles that others have made, and they may have:
+// an administrator has to grant those.
+func newRoleMaker(t *testing.T, pool *pgxpool.Pool) *pgxpool.Pool {
+	t.Helper()
+	role, owner := newOwner(t, pool, "CREATEROLE")
+	for _, sql := range lines(t, pool, `SELECT format('GRANT %I TO %I WITH ADMIN OPTION', rolname, $1::text) FROM pg_roles
+		WHERE rolname IN ('daybook_trigger', 'daybook_owner') AND current_setting('server_version_num')::integer >= 160000`, role) {
+		exec(t, pool, sql)
+	}
+	return owner
+}
+
+// makeRoles makes the group roles. Nothing that the programs need may be left to grant; what is optional an administrator grants then.
+func makeRoles(t *testing.T, admin, owner *pgxpool.Pool) {
+	t.Helper()
+	result, err := migrations.CreateRoles(t.Context(), owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, grant := range result.Missing {
+		if !grant.Optional {
+			t.Errorf("left to run: %s", grant.Statement)
+		}
+		exec(t, admin, grant.Statement)
+	}
+	result, err = migrations.CreateRoles(t.Context(), owner)
+	if err != nil || len(result.Missing) > 0 || len(result.Warnings) > 0 {
+		t.Errorf("the second time: %+v, %v", result, err)
+	}
+}
+
+// An owner who is no superuser. From Postgres 16 on, who makes a role is no full member of it.
+func TestOwnerWithCreateRoleMakesRoles(t *testing.T) {
+	t.Parallel()
+	pool := testdb.NewHost(t)
+	w := populate(t, pool)
+	owner := newRoleMaker(t, pool)
+	up(t, owner)
+	makeRoles(t, pool, owner)
+	others := lines(t, pool, `
+		SELECT c.oid::regclass::text FROM pg_class c
+		WHERE c.relnamespace = 'daybook'::regnamespace AND c.relkind IN ('r', 'v', 'S') AND c.relowner <> 'daybook_owner'::regrole
+		UNION ALL SELECT p.oid::regprocedure::text FROM pg_proc p
+		WHERE p.pronamespace = 'daybook'::regnamespace AND p.proowner NOT IN ('daybook_owner'::regrole, 'daybook_trigger'::regrole)`)
+	if len(others) != 0 {
+		t.Errorf("not of daybook_owner: %q", others)
+	}
+	requireOwnerCanDoAll(t, pool, owner, w)
+}
+
+// What daybook_owner is for: whoever is a member of it, and of the role that owns the host's tables, and may make no roles.
+func TestMemberOfOwnerCanDoAll(t *testing.T) {
+	t.Parallel()
+	pool := testdb.New(t)
+	w := populate(t, pool)
+	makeRoles(t, pool, pool)
+	hostRole, _ := newOwner(t, pool, "")
+	member := newMember(t, pool, "daybook_owner", hostRole)
+	requireOwnerCanDoAll(t, pool, member, w) // With the schema of an administrator.
+	up(t, member)
+	makeRoles(t, pool, member)
+	requireOwnerCanDoAll(t, pool, member, w) // With its own.
+}
+
+// newMember makes a role that may log in, and nothing but what it is granted, and returns a pool on which it is logged in.
+func newMember(t *testing.T, pool *pgxpool.Pool, groups ...string) *pgxpool.Pool {
+	t.Helper()
+	role := "daybook_test_" + strings.ToLower(rand.Text())
+	exec(t, pool, fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD '%[1]s' IN ROLE %s`, role, strings.Join(groups, ", ")))
+	t.Cleanup(func() {
+		for _, sql := range []string{`REASSIGN OWNED BY %s TO CURRENT_USER`, `DROP OWNED BY %s`, `DROP ROLE %s`} {
+			if _, err := pool.Exec(context.Background(), fmt.Sprintf(sql, role)); err != nil {
+				t.Errorf("drop role: %v", err)
+			}
+		}
+	})
+	return testdb.Open(t, pool, func(c *pgxpool.Config) {
+		c.ConnConfig.User, c.ConnConfig.Password = role, role
+	})
 }
 
 var advice = regexp.MustCompile(`Have an administrator run: (.*;)`)

@@ -56,20 +56,23 @@ CROSS JOIN LATERAL jsonb_each_text(v.differences) AS d (key, value)
 GROUP BY d.key
 ORDER BY d.key;
 
--- name: GetFleet :one
--- workers: those whose sign of life is not late. holder_seconds: the age of the oldest transaction that keeps Postgres from removing old versions
--- of rows, by its snapshot or because it has written, in any database, since Postgres keeps those for all of them alike; 0 if there is none. visible is false if the role may
--- not see when others began, for which it needs the rights of pg_read_all_stats; then holder_seconds is of what it may see.
-SELECT (SELECT count(*) FROM daybook.worker_heartbeat h
-        WHERE h.beat_at > clock_timestamp() - 3 * h.period - interval '5 seconds') AS workers,
-    coalesce((SELECT extract(epoch FROM clock_timestamp() - min(held.since))
-        FROM (
-            SELECT a.xact_start AS since FROM pg_catalog.pg_stat_activity a
-            WHERE (a.backend_xmin IS NOT NULL OR a.backend_xid IS NOT NULL) AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend'
-            UNION ALL SELECT x.prepared FROM pg_catalog.pg_prepared_xacts x
-        ) held), 0)::float8 AS holder_seconds,
-    (NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a
-        WHERE (a.backend_xmin IS NOT NULL OR a.backend_xid IS NOT NULL) AND a.backend_type IS NULL))::boolean AS visible;
+-- name: CountWorkers :one
+-- Those whose sign of life is not late.
+SELECT count(*) FROM daybook.worker_heartbeat h
+WHERE h.beat_at > clock_timestamp() - 3 * h.period - interval '5 seconds';
+
+-- name: GetCleanupHeld :one
+-- See daybook.cleanup_held. pid is 0, name and holder are empty where there is none.
+SELECT h.seconds::float8 AS seconds, coalesce(h.pid, 0)::integer AS pid, coalesce(h.name, '')::text AS name,
+    h.transactions::bigint AS transactions, coalesce(h.holder, '')::text AS holder, h.visible::boolean AS visible
+FROM daybook.cleanup_held() AS h (seconds, pid, name, transactions, holder, visible);
+
+-- name: GetCleanupRemedy :one
+-- What an administrator has to run, if GetCleanupHeld is denied or cannot see.
+SELECT CASE WHEN has_function_privilege(p.oid, 'EXECUTE') THEN format('GRANT pg_read_all_stats TO %I;', pg_get_userbyid(p.proowner))
+    ELSE format('GRANT EXECUTE ON FUNCTION daybook.cleanup_held() TO %I;', current_user) END::text AS statement
+FROM pg_catalog.pg_proc p
+WHERE p.oid = 'daybook.cleanup_held()'::regprocedure;
 
 -- name: ListWorkers :many
 -- When each worker was last seen, the last first. late: its sign of life should have come by now.

@@ -50,6 +50,7 @@ type env struct {
 	pool   *pgxpool.Pool
 	logger *slog.Logger
 	stdout *os.File
+	stderr io.Writer
 }
 
 func main() {
@@ -92,7 +93,7 @@ func run(ctx context.Context, args []string, stdout *os.File, stderr io.Writer) 
 		return 1
 	}
 	defer pool.Close()
-	err = parsed.Run(&env{ctx: ctx, pool: pool, logger: c.Log.New(stderr), stdout: stdout})
+	err = parsed.Run(&env{ctx: ctx, pool: pool, logger: c.Log.New(stderr), stdout: stdout, stderr: stderr})
 	switch {
 	case err == nil:
 		return 0

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -29,16 +30,42 @@ func (c migrateUpCmd) Run(e *env) error {
 		return err
 	}
 	if c.Roles {
-		if err := migrations.CreateRoles(e.ctx, e.pool); err != nil {
-			return fmt.Errorf("%w\nAn administrator can do it: worker migrate roles | psql", err)
+		if err := createRoles(e); err != nil {
+			return err
 		}
-		fmt.Fprintln(e.stdout, "roles daybook_owner, daybook_worker, daybook_api, daybook_api_write and daybook_metrics have what they need")
 	}
 	if len(applied) == 0 {
 		fmt.Fprintln(e.stdout, "up to date")
 		return nil
 	}
 	fmt.Fprintln(e.stdout, "Up to date. What the host had before is counted by: worker backfill")
+	return nil
+}
+
+// createRoles makes the roles, and says what is left to grant.
+func createRoles(e *env) error {
+	result, err := migrations.CreateRoles(e.ctx, e.pool)
+	for _, warning := range result.Warnings {
+		fmt.Fprintln(e.stderr, "warning:", warning)
+	}
+	if err != nil {
+		return fmt.Errorf("%w\nAn administrator can do it: worker migrate roles | psql", err)
+	}
+	var required, optional strings.Builder
+	for _, grant := range result.Missing {
+		if grant.Optional {
+			fmt.Fprintf(&optional, "\n%s", grant.Statement)
+		} else {
+			fmt.Fprintf(&required, "\n%s", grant.Statement)
+		}
+	}
+	if required.Len() > 0 {
+		return fmt.Errorf("the roles are made, and do not have what they need yet. An administrator should run:%s%s", &required, &optional)
+	}
+	fmt.Fprintln(e.stdout, "roles daybook_owner, daybook_worker, daybook_api, daybook_api_write and daybook_metrics have what they need")
+	if optional.Len() > 0 {
+		fmt.Fprintf(e.stdout, "An administrator may run, too:%s\n", &optional)
+	}
 	return nil
 }
 

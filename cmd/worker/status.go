@@ -95,7 +95,20 @@ type report struct {
 	Workers            []workerReport   `json:"workers"`
 	Queues             []queueReport    `json:"river_jobs"`
 	CleanupHeldSeconds *float64         `json:"cleanup_held_seconds"`
+	CleanupHeld        *cleanupReport   `json:"cleanup_held"`
 	Problems           []problem        `json:"problems"`
+
+	// cleanupRemedy is the SQL that shows who keeps Postgres from cleaning up, where that is not known.
+	cleanupRemedy string
+}
+
+// cleanupReport says whose the oldest transaction is; PID is 0 and Name empty without one. Transactions have begun since the oldest that Holder,
+// who may be another one, keeps Postgres from cleaning up behind.
+type cleanupReport struct {
+	PID          int32  `json:"pid"`
+	Name         string `json:"application_name"`
+	Transactions int64  `json:"transactions"`
+	Holder       string `json:"transactions_held_by"`
 }
 
 type rebuildReport struct {
@@ -188,13 +201,16 @@ func readReport(e *env) (*report, error) {
 		closed := now.Coverage.ClosedBefore.Time.Format(time.DateOnly)
 		r.ClosedBefore = &closed
 	}
-	if now.Fleet.Visible {
-		r.CleanupHeldSeconds = &now.Fleet.HolderSeconds
+	if now.Cleanup.Visible {
+		r.CleanupHeldSeconds = &now.Cleanup.Seconds
+		r.CleanupHeld = &cleanupReport{now.Cleanup.Pid, now.Cleanup.Name, now.Cleanup.Transactions, now.Cleanup.Holder}
+	} else if r.cleanupRemedy, err = q.GetCleanupRemedy(e.ctx); err != nil {
+		return nil, fmt.Errorf("get what shows the longest transaction: %w", err)
 	}
 	if err := r.readLists(e.ctx, q); err != nil {
 		return nil, err
 	}
-	r.WorkersAlive = now.Fleet.Workers
+	r.WorkersAlive = now.Workers
 	r.Problems = r.findProblems()
 	return r, nil
 }
@@ -255,7 +271,8 @@ func (r *report) findProblems() []problem {
 	say(r.Quarantine.Tasks > 0, "Tasks are in quarantine: they cannot be counted as they are.", "Put them right, or run worker requeue to try them again.")
 	say(r.Rebuilds.OldestSeconds > longRebuild, "A rebuild has been asked for more than ten minutes ago.", "Look at the logs of the workers for runtimes that fail.")
 	say(r.CleanupHeldSeconds != nil && *r.CleanupHeldSeconds > longHeld, "A transaction has been open for more than five minutes: Postgres cannot clean up.",
-		"Find it in pg_stat_activity by xact_start, and end it.")
+		"End it: SELECT pg_terminate_backend(PID), or ROLLBACK PREPARED if it is prepared.")
+	say(r.CleanupHeldSeconds == nil, "It is not known whether a transaction keeps Postgres from cleaning up.", "An administrator should run: "+r.cleanupRemedy)
 	say(r.ZonesUnknown > 0, "Runtimes have a time zone that Postgres does not know.", "They count as UTC until agent_runtime.timezone is put right.")
 	return found
 }
@@ -282,9 +299,9 @@ func (r *report) write(to io.Writer) error {
 		line("closed days", "those before %s; %d changes refused", *r.ClosedBefore, r.RefusedChanges)
 	}
 	if r.CleanupHeldSeconds != nil {
-		line("longest transaction", "%.1f s", *r.CleanupHeldSeconds)
+		line("longest transaction", "%.1f s%s", *r.CleanupHeldSeconds, r.CleanupHeld)
 	} else {
-		line("longest transaction", "not known: this role may not see those of others (grant it pg_read_all_stats)")
+		line("longest transaction", "not known")
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -365,6 +382,20 @@ func queueDepths(queues []queueReport) string {
 		said = append(said, fmt.Sprintf("%s: %d %s", q.Queue, q.Jobs, q.State))
 	}
 	return strings.Join(said, ", ")
+}
+
+func (c *cleanupReport) String() string {
+	var said string
+	switch {
+	case c.PID != 0:
+		said = fmt.Sprintf(", pid %d (%s)", c.PID, c.Name)
+	case c.Name != "":
+		said = fmt.Sprintf(", prepared as %s", c.Name)
+	}
+	if c.Transactions > 0 {
+		said += fmt.Sprintf("; old rows of %d transactions are kept for %s", c.Transactions, c.Holder)
+	}
+	return said
 }
 
 func (t triggersReport) String() string {

@@ -55,7 +55,9 @@ var (
 	descWorkers = prometheus.NewDesc("daybook_workers",
 		"Worker processes whose sign of life is not late.", nil, nil)
 	descHolder = prometheus.NewDesc("daybook_cleanup_held_seconds",
-		"Age of the oldest transaction that keeps Postgres from cleaning up; 0 if there is none. Absent if the api's role may not see those of others: grant it pg_read_all_stats.", nil, nil)
+		"Age of the oldest transaction that keeps Postgres from cleaning up; 0 if there is none. Absent if it cannot be seen: see worker status.", nil, nil)
+	descHeldBack = prometheus.NewDesc("daybook_cleanup_held_transactions",
+		"Transactions that have begun since the oldest one for which Postgres keeps old versions of rows: for a session, a prepared transaction, a standby or a replication slot. Absent if it cannot be seen.", nil, nil)
 )
 
 // driftTables are the tables in which a verification finds differences.
@@ -80,7 +82,7 @@ func NewRollupCollector(pool *pgxpool.Pool, logger *slog.Logger) *RollupCollecto
 func (c *RollupCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descUp, descLag, descEntries, descRebuilds, descOldestRebuild, descQuarantined, descRejectedZones, descRefused, descAttached, descBackfilled,
-		descDrift, descVerified, descVerifiedAge, descWorkers, descHolder,
+		descDrift, descVerified, descVerifiedAge, descWorkers, descHolder, descHeldBack,
 	} {
 		ch <- d
 	}
@@ -113,9 +115,10 @@ func (c *RollupCollector) Collect(ch chan<- prometheus.Metric) {
 	if now.Verified.Complete {
 		send(descVerifiedAge, now.Verified.OldestSeconds)
 	}
-	send(descWorkers, float64(now.Fleet.Workers))
-	if now.Fleet.Visible {
-		send(descHolder, now.Fleet.HolderSeconds)
+	send(descWorkers, float64(now.Workers))
+	if now.Cleanup.Visible {
+		send(descHolder, now.Cleanup.Seconds)
+		send(descHeldBack, float64(now.Cleanup.Transactions))
 	}
 	differences := make(map[string]int64)
 	for _, d := range now.Drift {

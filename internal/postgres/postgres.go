@@ -77,9 +77,12 @@ func Settle(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// Connect makes one more connection as the pool makes them.
-func Connect(ctx context.Context, pool *pgxpool.Pool) (*pgx.Conn, error) {
+// Connect makes one more connection as the pool makes them. Configure may change its configuration.
+func Connect(ctx context.Context, pool *pgxpool.Pool, configure ...func(*pgx.ConnConfig)) (*pgx.Conn, error) {
 	config := pool.Config()
+	for _, c := range configure {
+		c(config.ConnConfig)
+	}
 	if config.BeforeConnect != nil {
 		if err := config.BeforeConnect(ctx, config.ConnConfig); err != nil {
 			return nil, err

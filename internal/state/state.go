@@ -4,10 +4,16 @@ package state
 
 import (
 	"context"
+	"errors"
 	"fmt"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"daybook/queries"
 )
+
+// insufficientPrivilege is the SQLSTATE of what a role may not do.
+const insufficientPrivilege = "42501"
 
 // State is how the rollups are, by the database's clock.
 type State struct {
@@ -17,7 +23,11 @@ type State struct {
 	Verified queries.GetVerifiedRow
 	// Drift is what the last verifications found; empty without differences.
 	Drift []queries.ListDriftRow
-	Fleet queries.GetFleetRow
+	// Workers are those whose sign of life is not late.
+	Workers int64
+	// Cleanup is who keeps Postgres from cleaning up. Visible is false, and the rest means nothing, where this role or the owner of the schema
+	// may not see it.
+	Cleanup queries.GetCleanupHeldRow
 }
 
 // Read asks the database, in several statements. It counts dirty entries up to maxCount, so that it is cheap however long the queue is.
@@ -32,13 +42,23 @@ func Read(ctx context.Context, q *queries.Queries, maxCount int32) (State, error
 		{"coverage", func() (err error) { s.Coverage, err = q.GetCoverage(ctx); return err }},
 		{"verified runtimes", func() (err error) { s.Verified, err = q.GetVerified(ctx); return err }},
 		{"drift", func() (err error) { s.Drift, err = q.ListDrift(ctx); return err }},
-		{"workers", func() (err error) { s.Fleet, err = q.GetFleet(ctx); return err }},
+		{"workers", func() (err error) { s.Workers, err = q.CountWorkers(ctx); return err }},
+		{"who keeps Postgres from cleaning up", func() (err error) { s.Cleanup, err = getCleanup(ctx, q); return err }},
 	} {
 		if err := part.read(); err != nil {
 			return s, fmt.Errorf("get %s: %w", part.name, err)
 		}
 	}
 	return s, nil
+}
+
+// getCleanup is not an error for a role that may not ask: everything else it may.
+func getCleanup(ctx context.Context, q *queries.Queries) (queries.GetCleanupHeldRow, error) {
+	held, err := q.GetCleanupHeld(ctx)
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == insufficientPrivilege {
+		return queries.GetCleanupHeldRow{}, nil
+	}
+	return held, err
 }
 
 // LagSeconds returns the lag, and whether it is known: it is not while triggers are off or a backfill is due, since then changes may

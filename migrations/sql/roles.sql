@@ -12,7 +12,11 @@
 -- Roles belong to the cluster: another database may make or drop them at the same moment. Once they have a privilege here they stay.
 DO $$
 DECLARE
-    name text;
+    -- To give something to a role, and to grant what is the role's, takes the rights to act as it and to have its rights. From Postgres 16 on
+    -- who makes a role is a member that has neither.
+    own     text := CASE WHEN current_setting('server_version_num')::integer < 160000 THEN 'MEMBER' ELSE 'SET' END;
+    options text := CASE WHEN current_setting('server_version_num')::integer < 160000 THEN '' ELSE ' WITH INHERIT TRUE, SET TRUE' END;
+    name    text;
 BEGIN
     FOREACH name IN ARRAY ARRAY['daybook_owner', 'daybook_worker', 'daybook_api', 'daybook_api_write', 'daybook_metrics'] LOOP
         FOR attempt IN 1..10 LOOP
@@ -20,7 +24,10 @@ BEGIN
                 IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = name) THEN
                     EXECUTE format('CREATE ROLE %I NOLOGIN', name);
                 END IF;
-                EXECUTE format('GRANT USAGE ON SCHEMA public, daybook TO %I', name);
+                IF name = 'daybook_owner' AND NOT (pg_catalog.pg_has_role(current_user, name, own) AND pg_catalog.pg_has_role(current_user, name, 'USAGE')) THEN
+                    EXECUTE format('GRANT daybook_owner TO %I%s', current_user, options);
+                END IF;
+                EXECUTE format('GRANT USAGE ON SCHEMA daybook TO %I', name);
                 EXIT;
             EXCEPTION
                 WHEN duplicate_object OR unique_violation OR undefined_object THEN
@@ -33,16 +40,36 @@ BEGIN
 END
 $$;
 
+-- What is not whoever runs this to grant, perhaps. The last statement lists what is then left for an administrator.
+DO $$
+DECLARE
+    own text := CASE WHEN current_setting('server_version_num')::integer < 160000 THEN 'MEMBER' ELSE 'SET' END;
+    sql text;
+BEGIN
+    FOR sql IN
+        SELECT 'GRANT USAGE ON SCHEMA public TO daybook_owner, daybook_worker, daybook_api, daybook_api_write, daybook_metrics'
+        UNION ALL SELECT format('GRANT CREATE ON DATABASE %I TO daybook_owner', current_database())
+        -- Migrations give functions to daybook_trigger. Who makes a role may grant it; else it was given WITH ADMIN OPTION.
+        UNION ALL SELECT 'GRANT daybook_trigger TO daybook_owner' WHERE NOT pg_catalog.pg_has_role('daybook_owner', 'daybook_trigger', own)
+        -- For daybook.cleanup_held.
+        UNION ALL SELECT 'GRANT pg_read_all_stats TO daybook_owner' WHERE NOT pg_catalog.pg_has_role('daybook_owner', 'pg_read_all_stats', 'USAGE')
+    LOOP
+        BEGIN
+            EXECUTE sql;
+        EXCEPTION
+            -- Another database of the cluster may grant the same role at the same moment.
+            WHEN insufficient_privilege OR unique_violation THEN
+                NULL;
+        END;
+    END LOOP;
+END
+$$;
+
 -- The owner. Functions of triggers stay with daybook_trigger, whose rights they run with.
 DO $$
 DECLARE
     thing record;
 BEGIN
-    IF NOT pg_catalog.pg_has_role(current_user, 'daybook_owner', 'MEMBER') THEN
-        EXECUTE format('GRANT daybook_owner TO %I', current_user);
-    END IF;
-    GRANT daybook_trigger TO daybook_owner;
-    EXECUTE format('GRANT CREATE ON DATABASE %I TO daybook_owner', current_database());
     ALTER SCHEMA daybook OWNER TO daybook_owner;
     FOR thing IN
         SELECT format('%s %s', CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::regclass) AS name
@@ -66,7 +93,8 @@ $$;
 GRANT SELECT ON public.agent_task_queue TO daybook_owner;
 
 -- The workers.
-GRANT SELECT ON public.agent, public.agent_runtime, public.agent_task_queue, public.issue, public.task_usage, public.workspace TO daybook_worker;
+GRANT SELECT ON public.agent, public.agent_runtime, public.agent_task_queue, public.issue, public.task_usage TO daybook_worker;
+GRANT SELECT (id) ON public.workspace TO daybook_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA daybook TO daybook_worker;
 REVOKE INSERT, UPDATE, DELETE ON daybook.schema_migration, daybook.river_migration FROM daybook_worker;
 GRANT TRUNCATE ON daybook.backfill_task, daybook.backfill_lane TO daybook_worker;
@@ -87,24 +115,19 @@ GRANT SELECT ON
 
 -- Changes of runtimes.
 GRANT SELECT ON daybook.runtime_rollup TO daybook_api_write;
-GRANT SELECT, DELETE ON public.agent_runtime, public.agent TO daybook_api_write;
+GRANT SELECT, DELETE ON public.agent_runtime TO daybook_api_write;
 GRANT UPDATE (timezone, visibility, updated_at) ON public.agent_runtime TO daybook_api_write;
-GRANT SELECT ON public.member TO daybook_api_write;
+GRANT SELECT (runtime_id, archived_at), DELETE ON public.agent TO daybook_api_write;
+GRANT SELECT (workspace_id, user_id, role) ON public.member TO daybook_api_write;
 
--- Metrics. Statistics of others' sessions are for the age of the oldest transaction.
+-- Metrics.
 GRANT SELECT ON
     daybook.task_usage_daily_dirty, daybook.dirty_scope, daybook.worker_heartbeat, daybook.coverage, daybook.shard_progress,
     daybook.runtime_rebuild, daybook.runtime_rollup, daybook.task_usage_daily_quarantine, daybook.refused_change, daybook.verification,
     daybook.backfill_task, daybook.backfill_lane TO daybook_metrics;
-DO $$
-BEGIN
-    GRANT pg_read_all_stats TO daybook_metrics;
-EXCEPTION
-    -- From Postgres 16 on CREATEROLE is not enough. Without it daybook_cleanup_held_seconds is absent.
-    WHEN insufficient_privilege THEN
-        RAISE WARNING 'an administrator should run: GRANT pg_read_all_stats TO daybook_metrics';
-END
-$$;
+
+-- The age of the oldest transaction, which the owner's rights see.
+GRANT EXECUTE ON FUNCTION daybook.cleanup_held() TO daybook_worker, daybook_metrics;
 
 -- Personal access tokens, if the host has them.
 DO $$
@@ -122,7 +145,7 @@ DECLARE
 BEGIN
     FOR f IN
         SELECT p.oid FROM pg_catalog.pg_proc p
-        WHERE p.pronamespace = 'daybook'::regnamespace AND p.prorettype <> 'trigger'::regtype
+        WHERE p.pronamespace = 'daybook'::regnamespace AND p.prorettype <> 'trigger'::regtype AND NOT p.prosecdef
     LOOP
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO daybook_worker, daybook_api, daybook_api_write, daybook_metrics', f);
     END LOOP;
