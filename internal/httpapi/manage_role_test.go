@@ -35,48 +35,39 @@ func (r role) open(t *testing.T) *pgxpool.Pool {
 	return testdb.Open(t, r.admin, func(c *pgxpool.Config) { c.ConnConfig.User, c.ConnConfig.Password = r.name, "reader" })
 }
 
-func TestRoleThatMayChange(t *testing.T) {
-	t.Parallel()
-	admin := setup(t)
-	access := http.Header{"Authorization": {"Bearer " + admin.addAccessToken(t, owner)}}
-	r := newRole(t, admin.pool)
-	r.grant(t, writeGrants...)
-	// changes returns those changes that fail. Reads are not the role's.
-	changes := func() (failed []string) {
-		pool := r.open(t)
-		defer pool.Close()
-		b := serve(t, admin.pool, withWritePool(pool))
-		for caller, header := range map[string]http.Header{"JWT": bearer(t, owner), "access token": access} {
-			id := admin.addUnused(t)
-			agent := admin.addAgent(t, id, "now()")
-			exec(t, admin.pool, `INSERT INTO public.agent_task_queue (agent_id, runtime_id, started_at) VALUES ($1, $2, now())`, agent, id)
-			for _, body := range []string{`{"timezone":"Asia/Tokyo","visibility":"public"}`, `{"timezone":"Asia/Seoul"}`, `{}`} {
-				if a := b.doBody(t, http.MethodPatch, "/api/runtimes/"+id, header, body); a.status != http.StatusOK {
-					failed = append(failed, caller+" PATCH "+body+a.body)
-				}
-			}
-			if a := b.doBody(t, http.MethodDelete, "/api/runtimes/"+id, header, ""); a.status != http.StatusOK {
-				failed = append(failed, caller+" DELETE"+a.body)
+// changes returns those changes that fail for a user, who has the access token too. Reads are not the role's.
+func (r role) changes(t *testing.T, admin *bundle, access http.Header) (failed []string) {
+	t.Helper()
+	pool := r.open(t)
+	defer pool.Close()
+	b := serve(t, admin.pool, withWritePool(pool))
+	for caller, header := range map[string]http.Header{"JWT": bearer(t, owner), "access token": access} {
+		id := admin.addUnused(t)
+		agent := admin.addAgent(t, id, "now()")
+		exec(t, admin.pool, `INSERT INTO public.agent_task_queue (agent_id, runtime_id, started_at) VALUES ($1, $2, now())`, agent, id)
+		for _, body := range []string{`{"timezone":"Asia/Tokyo","visibility":"public"}`, `{"timezone":"Asia/Seoul"}`, `{}`} {
+			if a := b.doBody(t, http.MethodPatch, "/api/runtimes/"+id, header, body); a.status != http.StatusOK {
+				failed = append(failed, caller+" PATCH "+body+a.body)
 			}
 		}
-		return failed
-	}
-	if failed := changes(); failed != nil {
-		t.Errorf("these fail: %q", failed)
-	}
-	r.withoutEach(t, writeGrants, func(grant string) {
-		if failed := changes(); failed == nil {
-			t.Errorf("nothing fails without %s", grant)
+		if a := b.doBody(t, http.MethodDelete, "/api/runtimes/"+id, header, ""); a.status != http.StatusOK {
+			failed = append(failed, caller+" DELETE"+a.body)
 		}
-	})
-	// What it may change is the zone and the visibility, and nothing else of the host.
+	}
+	return failed
+}
+
+// requireNothingElse fails the test if the role may change more of the host than the zone and the visibility, or read more than it needs.
+func (r role) requireNothingElse(t *testing.T, admin *bundle) {
+	t.Helper()
 	id := admin.addRuntime(t, "UTC")
 	pool := r.open(t)
 	for _, sql := range []string{
 		`UPDATE public.agent_runtime SET owner_id = NULL WHERE id = $1`, `UPDATE public.agent SET runtime_id = $1`,
 		`UPDATE public.member SET role = 'owner' WHERE workspace_id = $1`, `DELETE FROM public.agent_task_queue WHERE runtime_id = $1`,
 		`INSERT INTO public.agent_runtime (workspace_id, name, provider) VALUES ($1, '', '')`, `DELETE FROM daybook.runtime_rollup WHERE runtime_id = $1`,
-		`INSERT INTO daybook.runtime_rebuild (runtime_id) VALUES ($1)`,
+		`INSERT INTO daybook.runtime_rebuild (runtime_id) VALUES ($1)`, `SELECT a.* FROM public.agent a WHERE a.runtime_id = $1`,
+		`SELECT m.* FROM public.member m WHERE m.workspace_id = $1`,
 	} {
 		if _, err := pool.Exec(t.Context(), sql, id); err == nil || !strings.Contains(err.Error(), "42501") {
 			t.Errorf("%s: %v", sql, err)
@@ -84,14 +75,61 @@ func TestRoleThatMayChange(t *testing.T) {
 	}
 }
 
+func TestRoleThatMayChange(t *testing.T) {
+	t.Parallel()
+	admin := setup(t)
+	access := http.Header{"Authorization": {"Bearer " + admin.addAccessToken(t, owner)}}
+	r := newRole(t, admin.pool)
+	r.grant(t, writeGrants...)
+	if failed := r.changes(t, admin, access); failed != nil {
+		t.Errorf("these fail: %q", failed)
+	}
+	r.withoutEach(t, writeGrants, func(grant string) {
+		if failed := r.changes(t, admin, access); failed == nil {
+			t.Errorf("nothing fails without %s", grant)
+		}
+	})
+	r.requireNothingElse(t, admin)
+}
+
+func TestMemberOfTheGroupThatMayChange(t *testing.T) {
+	t.Parallel()
+	admin := setup(t)
+	access := http.Header{"Authorization": {"Bearer " + admin.addAccessToken(t, owner)}}
+	r := newMember(t, admin.pool, "daybook_api_write")
+	if failed := r.changes(t, admin, access); failed != nil {
+		t.Errorf("these fail: %q", failed)
+	}
+	r.requireNothingElse(t, admin)
+}
+
 // The API is read-only by its role's grants, not only by a setting.
 func TestRoleThatMayReadCannotWrite(t *testing.T) {
 	t.Parallel()
-	admin := setup(t)
+	for name, newReader := range map[string]func(*testing.T, *pgxpool.Pool) role{
+		"grants": func(t *testing.T, admin *pgxpool.Pool) role {
+			t.Helper()
+			r := newRole(t, admin)
+			r.grant(t, slices.Concat(readGrants, lagGrants, sourceGrants, readyGrants)...)
+			return r
+		},
+		"groups": func(t *testing.T, admin *pgxpool.Pool) role {
+			t.Helper()
+			return newMember(t, admin, "daybook_api", "daybook_metrics")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			admin := setup(t)
+			requireReadsOnly(t, admin, newReader(t, admin.pool))
+		})
+	}
+}
+
+func requireReadsOnly(t *testing.T, admin *bundle, r role) {
+	t.Helper()
 	id := admin.addRuntime(t, "Asia/Tokyo")
 	unused := admin.addUnused(t)
-	r := newRole(t, admin.pool)
-	r.grant(t, slices.Concat(readGrants, lagGrants, sourceGrants, readyGrants)...)
 	pool := r.open(t) // Its transactions may write, if the grants allow it.
 	b := serve(t, pool, withWritePool(pool))
 	before := admin.host(t)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -11,6 +12,7 @@ import (
 
 	"daybook/internal/httpapi"
 	"daybook/internal/testdb"
+	"daybook/migrations"
 )
 
 // readGrants is all that a role needs for every endpoint that reads rollups, where nothing is granted to PUBLIC.
@@ -91,6 +93,17 @@ func newRole(t *testing.T, admin *pgxpool.Pool) role {
 	return r
 }
 
+// newMember is a role that has been granted nothing but groups of those that migrations make.
+func newMember(t *testing.T, admin *pgxpool.Pool, groups ...string) role {
+	t.Helper()
+	if result, err := migrations.CreateRoles(t.Context(), admin); err != nil || len(result.Missing) > 0 {
+		t.Fatalf("%+v, %v", result, err)
+	}
+	r := newRole(t, admin)
+	exec(t, admin, `GRANT `+strings.Join(groups, ", ")+` TO `+r.name)
+	return r
+}
+
 func (r role) grant(t *testing.T, grants ...string) {
 	t.Helper()
 	for _, g := range grants {
@@ -139,16 +152,23 @@ func (b *bundle) failures(t *testing.T, runtime string) (failed []string) {
 	return failed
 }
 
+// addRuntimesToRead adds runtimes with usage: one whose buckets are built, one whose are not yet, and one in a zone that Postgres does not know.
+func (b *bundle) addRuntimesToRead(t *testing.T) (built, pending, unknown string) {
+	t.Helper()
+	built, pending, unknown = b.addRuntime(t, "Asia/Tokyo"), b.addRuntime(t, "Asia/Tokyo"), b.addRuntime(t, "Asia/Tokyo")
+	for _, runtime := range []string{built, pending, unknown} {
+		b.addHours(t, runtime)
+	}
+	b.drain(t)
+	b.setZone(t, pending, "America/New_York")
+	b.setZone(t, unknown, "Local")
+	return built, pending, unknown
+}
+
 func TestRoleThatMayOnlyRead(t *testing.T) {
 	t.Parallel()
 	admin := setup(t)
-	built, pending, unknown := admin.addRuntime(t, "Asia/Tokyo"), admin.addRuntime(t, "Asia/Tokyo"), admin.addRuntime(t, "Asia/Tokyo")
-	for _, runtime := range []string{built, pending, unknown} {
-		admin.addHours(t, runtime)
-	}
-	admin.drain(t)
-	admin.setZone(t, pending, "America/New_York")
-	admin.setZone(t, unknown, "Local")
+	built, pending, unknown := admin.addRuntimesToRead(t)
 	r := newRole(t, admin.pool)
 	r.grant(t, readGrants...)
 	b := r.serve(t)
@@ -171,6 +191,52 @@ func TestRoleThatMayOnlyRead(t *testing.T) {
 			t.Errorf("nothing fails without %s", grant)
 		}
 	})
+}
+
+// What the api's login is, by docs/roles.md: every endpoint, the lag, /readyz and /metrics.
+func TestMemberOfTheApisGroups(t *testing.T) {
+	t.Parallel()
+	admin := setup(t)
+	built, pending, unknown := admin.addRuntimesToRead(t)
+	r := newMember(t, admin.pool, "daybook_api", "daybook_metrics")
+	b := r.serve(t)
+	for _, runtime := range []string{built, pending, unknown} {
+		a := b.get(t, owner, usagePath(runtime, ""))
+		a.require(t, http.StatusOK)
+		if len(rowsOf(t, a)) == 0 || a.header.Get("Daybook-Lag-Seconds") == "" {
+			t.Errorf("%d rows, lag %q", len(rowsOf(t, a)), a.header.Get("Daybook-Lag-Seconds"))
+		}
+		b.get(t, stranger, usagePath(runtime, "")).require(t, http.StatusNotFound)
+		if failed := b.failures(t, runtime); failed != nil {
+			t.Errorf("these fail: %q", failed)
+		}
+	}
+	b.get(t, "", "/readyz").require(t, http.StatusOK)
+	metrics := func(b *bundle) string {
+		w := httptest.NewRecorder()
+		b.api.Metrics().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
+		return w.Body.String()
+	}
+	body := metrics(b)
+	for _, want := range []string{"daybook_rollup_up 1", "daybook_rollup_lag_seconds ", "daybook_workers 0", "daybook_cleanup_held_seconds "} {
+		if !strings.Contains(body, "\n"+want) {
+			t.Errorf("/metrics is without %q:\n%s", want, body)
+		}
+	}
+	// Where it may not ask for the oldest transaction, it says the rest.
+	exec(t, admin.pool, `REVOKE EXECUTE ON FUNCTION daybook.cleanup_held() FROM daybook_metrics`)
+	if body := metrics(r.serve(t)); !strings.Contains(body, "\ndaybook_rollup_up 1") || strings.Contains(body, "\ndaybook_cleanup_held") {
+		t.Errorf("without the right to ask for the oldest transaction /metrics is\n%s", body)
+	}
+	// The source is not of the groups.
+	fromSource := func(c *httpapi.Config) { c.Source = httpapi.SourceHost }
+	if failed := r.serve(t, fromSource).failures(t, built); failed == nil {
+		t.Error("the groups may read the source")
+	}
+	r.grant(t, "SELECT ON public.agent, public.agent_task_queue, public.issue, public.task_usage")
+	if failed := r.serve(t, fromSource).failures(t, built); failed != nil {
+		t.Errorf("these fail: %q", failed)
+	}
 }
 
 func TestRoleForTheLag(t *testing.T) {
