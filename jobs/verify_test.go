@@ -46,6 +46,15 @@ func TestFleetsRepairWhatDiffers(t *testing.T) {
 			break
 		}
 	}
+	// What was found stays counted when it is mended.
+	if n := number(t, pool, `SELECT count(*) FROM daybook.verification WHERE differences <> '{}'`); n != 0 {
+		t.Errorf("%d units still differ", n)
+	}
+	for _, table := range []string{"task_usage_daily", "workspace_usage_daily", "task_fact"} {
+		if n := number(t, pool, `SELECT coalesce(sum(differences), 0) FROM daybook.drift_found WHERE rollup = '`+table+`'`); n == 0 {
+			t.Errorf("no differences of %s are counted", table)
+		}
+	}
 	for _, said := range []string{"a rollup differs; repairing it", "table=task_usage_daily", "left=map[]"} {
 		if !strings.Contains(log.String(), said) {
 			t.Errorf("the log does not say %q", said)

@@ -45,5 +45,12 @@ $$;
 REVOKE ALL ON FUNCTION daybook.cleanup_held() FROM PUBLIC;
 COMMENT ON FUNCTION daybook.cleanup_held() IS 'Its owner needs pg_read_all_stats to see the transactions of others; who calls it does not.';
 
+CREATE TABLE daybook.drift_found (
+    rollup      text PRIMARY KEY,
+    differences bigint NOT NULL
+);
+COMMENT ON TABLE daybook.drift_found IS 'How many differences verifications have found so far, by table. What is repaired stays counted, and what is found again is counted again.';
+
 -- +goose Down
+DROP TABLE daybook.drift_found;
 DROP FUNCTION daybook.cleanup_held();

@@ -176,6 +176,12 @@ type DaybookDirtyScope struct {
 	EnqueuedAt pgtype.Timestamptz
 }
 
+// How many differences verifications have found so far, by table. What is repaired stays counted, and what is found again is counted again.
+type DaybookDriftFound struct {
+	Rollup      string
+	Differences int64
+}
+
 // What the rollups count now for each task that was started. completed_at is set for completed and failed tasks only.
 type DaybookLedgerTask struct {
 	TaskID      pgtype.UUID

@@ -56,6 +56,10 @@ CROSS JOIN LATERAL jsonb_each_text(v.differences) AS d (key, value)
 GROUP BY d.key
 ORDER BY d.key;
 
+-- name: ListDriftFound :many
+-- Differences that all verifications so far have found, by table.
+SELECT rollup, differences FROM daybook.drift_found ORDER BY rollup;
+
 -- name: CountWorkers :one
 -- Those whose sign of life is not late.
 SELECT count(*) FROM daybook.worker_heartbeat h

@@ -209,6 +209,31 @@ func (q *Queries) ListDrift(ctx context.Context) ([]ListDriftRow, error) {
 	return items, nil
 }
 
+const listDriftFound = `-- name: ListDriftFound :many
+SELECT rollup, differences FROM daybook.drift_found ORDER BY rollup
+`
+
+// Differences that all verifications so far have found, by table.
+func (q *Queries) ListDriftFound(ctx context.Context) ([]DaybookDriftFound, error) {
+	rows, err := q.db.Query(ctx, listDriftFound)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []DaybookDriftFound
+	for rows.Next() {
+		var i DaybookDriftFound
+		if err := rows.Scan(&i.Rollup, &i.Differences); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const listWorkers = `-- name: ListWorkers :many
 SELECT h.worker_id, extract(epoch FROM clock_timestamp() - h.beat_at)::float8 AS seconds,
     (h.beat_at <= clock_timestamp() - 3 * h.period - interval '5 seconds')::boolean AS late

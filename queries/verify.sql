@@ -397,6 +397,12 @@ VALUES (@unit, clock_timestamp(), clock_timestamp(), @differences)
 ON CONFLICT (unit) DO UPDATE SET
     attempted_at = excluded.attempted_at, verified_at = excluded.verified_at, differences = excluded.differences;
 
+-- name: CountDrift :exec
+-- Found are numbers of differences by table.
+INSERT INTO daybook.drift_found AS d (rollup, differences)
+SELECT f.key, f.value::bigint FROM jsonb_each_text(@found::jsonb) AS f (key, value) ORDER BY f.key
+ON CONFLICT (rollup) DO UPDATE SET differences = d.differences + excluded.differences;
+
 -- name: DeleteVerificationsOfOthers :exec
 -- Units that are no more.
 DELETE FROM daybook.verification v WHERE NOT EXISTS (SELECT FROM (SELECT unnest(@units::uuid[]) AS id) u WHERE u.id = v.unit);

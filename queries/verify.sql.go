@@ -404,6 +404,18 @@ func (q *Queries) CompareWorkspaceBuckets(ctx context.Context, arg CompareWorksp
 	return items, nil
 }
 
+const countDrift = `-- name: CountDrift :exec
+INSERT INTO daybook.drift_found AS d (rollup, differences)
+SELECT f.key, f.value::bigint FROM jsonb_each_text($1::jsonb) AS f (key, value) ORDER BY f.key
+ON CONFLICT (rollup) DO UPDATE SET differences = d.differences + excluded.differences
+`
+
+// Found are numbers of differences by table.
+func (q *Queries) CountDrift(ctx context.Context, found []byte) error {
+	_, err := q.db.Exec(ctx, countDrift, found)
+	return err
+}
+
 const countLeftOut = `-- name: CountLeftOut :one
 SELECT (SELECT count(*) FROM daybook.task_usage_daily_quarantine) AS quarantined,
     (SELECT count(*) FROM (SELECT FROM daybook.task_usage_daily_dirty LIMIT $1) capped) AS waiting

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -245,12 +246,14 @@ type comparison func(context.Context, *queries.Queries) ([]Difference, error)
 
 // verifyRuntimes compares the facts and the buckets of runtimes, and notes the result of each.
 func (v Verification) verifyRuntimes(ctx context.Context, db DB, runtimes []pgtype.UUID, tell func(Difference)) error {
+	found := make(map[string]int)
 	byRuntime := make(map[pgtype.UUID]map[string]int, len(runtimes))
 	for _, runtime := range runtimes {
 		byRuntime[runtime] = make(map[string]int)
 	}
 	count := func(d Difference) {
 		tell(d)
+		found[d.Rollup]++
 		for _, runtime := range d.runtimes() {
 			if counts := byRuntime[runtime]; counts != nil {
 				counts[d.Rollup]++
@@ -275,7 +278,7 @@ func (v Verification) verifyRuntimes(ctx context.Context, db DB, runtimes []pgty
 	if err != nil || !done {
 		return err
 	}
-	return noteVerified(ctx, db, runtimes, byRuntime)
+	return noteVerified(ctx, db, byRuntime, found)
 }
 
 // verifyRest compares the facts of tasks without a runtime, and the rollups of a workspace or, if it is null, of all workspaces.
@@ -300,10 +303,13 @@ func (v Verification) verifyRest(ctx context.Context, db DB, workspace pgtype.UU
 			}
 			return found, nil
 		})
-	if err != nil || !done || workspace.Valid {
-		return err // One workspace does not tell how all of them are.
+	if err != nil || !done {
+		return err
 	}
-	return noteVerified(ctx, db, []pgtype.UUID{noRuntime}, map[pgtype.UUID]map[string]int{noRuntime: counts})
+	if workspace.Valid {
+		return noteVerified(ctx, db, nil, counts) // One workspace does not tell how all of them are.
+	}
+	return noteVerified(ctx, db, map[pgtype.UUID]map[string]int{noRuntime: counts}, counts)
 }
 
 func compareFacts(ctx context.Context, q *queries.Queries, runtimes []pgtype.UUID, withoutRuntime bool) ([]Difference, error) {
@@ -344,17 +350,28 @@ func (d *Difference) runtimes() []pgtype.UUID {
 	return list
 }
 
-func noteVerified(ctx context.Context, db DB, units []pgtype.UUID, differences map[pgtype.UUID]map[string]int) error {
+// noteVerified notes the differences of each unit, and adds those that were found to the ones before.
+func noteVerified(ctx context.Context, db DB, units map[pgtype.UUID]map[string]int, found map[string]int) error {
 	return inTx(ctx, db, func(tx pgx.Tx) error {
 		q := queries.New(tx)
-		for _, unit := range sorted(setOf(units)) { // In order, as drains that ask for a verification.
-			counts, err := json.Marshal(differences[unit])
+		for _, unit := range sorted(setOf(slices.Collect(maps.Keys(units)))) { // In order, as drains that ask for a verification.
+			counts, err := json.Marshal(units[unit])
 			if err != nil {
 				return err
 			}
 			if err := q.PutVerification(ctx, queries.PutVerificationParams{Unit: unit, Differences: counts}); err != nil {
 				return fmt.Errorf("note the result: %w", err)
 			}
+		}
+		if len(found) == 0 {
+			return nil
+		}
+		counts, err := json.Marshal(found)
+		if err != nil {
+			return err
+		}
+		if err := q.CountDrift(ctx, counts); err != nil {
+			return fmt.Errorf("count differences: %w", err)
 		}
 		return nil
 	})

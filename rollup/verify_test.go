@@ -18,6 +18,7 @@ import (
 	"daybook/internal/demo"
 	"daybook/internal/history"
 	"daybook/internal/testdb"
+	"daybook/queries"
 	"daybook/rollup"
 )
 
@@ -135,6 +136,20 @@ func filledHost(t *testing.T) *pgxpool.Pool {
 	return pool
 }
 
+// driftFound is how many differences have been found so far, by table.
+func driftFound(t *testing.T, pool *pgxpool.Pool) map[string]int {
+	t.Helper()
+	rows, err := queries.New(pool).ListDriftFound(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := make(map[string]int)
+	for _, r := range rows {
+		found[r.Rollup] = int(r.Differences)
+	}
+	return found
+}
+
 func TestPlantedDifferencesAreFoundAndMended(t *testing.T) {
 	t.Parallel()
 	pool := filledHost(t)
@@ -143,9 +158,16 @@ func TestPlantedDifferencesAreFoundAndMended(t *testing.T) {
 		if _, err := pool.Exec(t.Context(), plant.sql); err != nil {
 			t.Fatalf("%s: %v", plant.name, err)
 		}
+		before := driftFound(t, pool)
 		result, said, err := verified(t.Context(), pool)
 		if err != nil {
 			t.Fatalf("%s: %v", plant.name, err)
+		}
+		after := driftFound(t, pool)
+		for table, n := range result.Differences {
+			if got := after[table] - before[table]; got != n {
+				t.Errorf("%s: %d differences of %s were added to those found so far, want %d", plant.name, got, table, n)
+			}
 		}
 		if got := slices.Sorted(maps.Keys(result.Differences)); !slices.Equal(got, plant.shows) {
 			t.Errorf("%s: it shows in %q, want %q:\n%s", plant.name, got, plant.shows, said)

@@ -48,6 +48,8 @@ var (
 		"1 if a backfill has been completed since the triggers were put on, else 0: old usage is missing.", nil, nil)
 	descDrift = prometheus.NewDesc("daybook_drift_differences",
 		"Differences from the source that the last verifications found, by table.", []string{"table"}, nil)
+	descDriftFound = prometheus.NewDesc("daybook_drift_found_total",
+		"Differences from the source that verifications have found so far, by table. What is found again counts again.", []string{"table"}, nil)
 	descVerified = prometheus.NewDesc("daybook_verified_runtimes",
 		"Runtimes that have been verified.", nil, nil)
 	descVerifiedAge = prometheus.NewDesc("daybook_verify_pass_age_seconds",
@@ -82,7 +84,7 @@ func NewRollupCollector(pool *pgxpool.Pool, logger *slog.Logger) *RollupCollecto
 func (c *RollupCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descUp, descLag, descEntries, descRebuilds, descOldestRebuild, descQuarantined, descRejectedZones, descRefused, descAttached, descBackfilled,
-		descDrift, descVerified, descVerifiedAge, descWorkers, descHolder, descHeldBack,
+		descDrift, descDriftFound, descVerified, descVerifiedAge, descWorkers, descHolder, descHeldBack,
 	} {
 		ch <- d
 	}
@@ -124,8 +126,13 @@ func (c *RollupCollector) Collect(ch chan<- prometheus.Metric) {
 	for _, d := range now.Drift {
 		differences[d.Rollup] = d.Differences
 	}
+	found := make(map[string]int64)
+	for _, d := range now.DriftFound {
+		found[d.Rollup] = d.Differences
+	}
 	for _, table := range driftTables {
 		ch <- prometheus.MustNewConstMetric(descDrift, prometheus.GaugeValue, float64(differences[table]), table)
+		ch <- prometheus.MustNewConstMetric(descDriftFound, prometheus.CounterValue, float64(found[table]), table)
 	}
 }
 

@@ -49,6 +49,18 @@ daybook_drift_differences{table="task_usage_fact"} 0
 daybook_drift_differences{table="workspace_run_time_daily"} 0
 daybook_drift_differences{table="workspace_usage_daily"} 0
 daybook_drift_differences{table="workspace_usage_daily_by_agent"} 0
+# HELP daybook_drift_found_total Differences from the source that verifications have found so far, by table. What is found again counts again.
+# TYPE daybook_drift_found_total counter
+daybook_drift_found_total{table="runtime_rollup"} 0
+daybook_drift_found_total{table="task_activity_by_hour"} 0
+daybook_drift_found_total{table="task_fact"} 0
+daybook_drift_found_total{table="task_usage_daily"} 0
+daybook_drift_found_total{table="task_usage_daily_by_agent"} 0
+daybook_drift_found_total{table="task_usage_daily_by_hour"} 0
+daybook_drift_found_total{table="task_usage_fact"} 0
+daybook_drift_found_total{table="workspace_run_time_daily"} 0
+daybook_drift_found_total{table="workspace_usage_daily"} 0
+daybook_drift_found_total{table="workspace_usage_daily_by_agent"} 0
 # HELP daybook_quarantined_tasks Tasks that cannot be counted as they are.
 # TYPE daybook_quarantined_tasks gauge
 daybook_quarantined_tasks 0
@@ -80,7 +92,7 @@ daybook_workers 0
 # TYPE daybook_zones_rejected gauge
 daybook_zones_rejected 0
 `,
-		"daybook_backfill_complete", "daybook_dirty_entries", "daybook_drift_differences", "daybook_quarantined_tasks",
+		"daybook_backfill_complete", "daybook_dirty_entries", "daybook_drift_differences", "daybook_drift_found_total", "daybook_quarantined_tasks",
 		"daybook_rebuild_oldest_seconds", "daybook_rebuilds_pending", "daybook_refused_changes_total", "daybook_rollup_lag_seconds",
 		"daybook_rollup_up", "daybook_triggers_attached", "daybook_verified_runtimes", "daybook_verify_pass_age_seconds", "daybook_workers",
 		"daybook_zones_rejected",

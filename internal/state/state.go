@@ -23,6 +23,8 @@ type State struct {
 	Verified queries.GetVerifiedRow
 	// Drift is what the last verifications found; empty without differences.
 	Drift []queries.ListDriftRow
+	// DriftFound is what all verifications so far have found; what is repaired stays in it.
+	DriftFound []queries.DaybookDriftFound
 	// Workers are those whose sign of life is not late.
 	Workers int64
 	// Cleanup is who keeps Postgres from cleaning up. Visible is false, and the rest means nothing, where this role or the owner of the schema
@@ -42,6 +44,7 @@ func Read(ctx context.Context, q *queries.Queries, maxCount int32) (State, error
 		{"coverage", func() (err error) { s.Coverage, err = q.GetCoverage(ctx); return err }},
 		{"verified runtimes", func() (err error) { s.Verified, err = q.GetVerified(ctx); return err }},
 		{"drift", func() (err error) { s.Drift, err = q.ListDrift(ctx); return err }},
+		{"drift found", func() (err error) { s.DriftFound, err = q.ListDriftFound(ctx); return err }},
 		{"workers", func() (err error) { s.Workers, err = q.CountWorkers(ctx); return err }},
 		{"who keeps Postgres from cleaning up", func() (err error) { s.Cleanup, err = getCleanup(ctx, q); return err }},
 	} {

@@ -124,7 +124,7 @@ GRANT SELECT (workspace_id, user_id, role) ON public.member TO daybook_api_write
 GRANT SELECT ON
     daybook.task_usage_daily_dirty, daybook.dirty_scope, daybook.worker_heartbeat, daybook.coverage, daybook.shard_progress,
     daybook.runtime_rebuild, daybook.runtime_rollup, daybook.task_usage_daily_quarantine, daybook.refused_change, daybook.verification,
-    daybook.backfill_task, daybook.backfill_lane TO daybook_metrics;
+    daybook.drift_found, daybook.backfill_task, daybook.backfill_lane TO daybook_metrics;
 
 -- The age of the oldest transaction, which the owner's rights see.
 GRANT EXECUTE ON FUNCTION daybook.cleanup_held() TO daybook_worker, daybook_metrics;
