@@ -283,7 +283,10 @@ func (f *Fleet) tick(ctx context.Context, search bool) (waiting bool, err error)
 			return waiting, fmt.Errorf("insert jobs: %w", err)
 		}
 	}
-	if err := q.BeatHeart(ctx, queries.BeatHeartParams{WorkerID: f.client.ID(), PeriodSeconds: f.config.Tick.Seconds()}); err != nil {
+	err = q.BeatHeart(ctx, queries.BeatHeartParams{
+		WorkerID: f.client.ID(), PeriodSeconds: f.config.Tick.Seconds(), VerifyPeriodSeconds: f.config.VerifyPeriod.Seconds(),
+	})
+	if err != nil {
 		return waiting, fmt.Errorf("beat heart: %w", err)
 	}
 	if search {

@@ -51,6 +51,14 @@ CREATE TABLE daybook.drift_found (
 );
 COMMENT ON TABLE daybook.drift_found IS 'How many differences verifications have found so far, by table. What is repaired stays counted, and what is found again is counted again.';
 
+-- Whoever asks whether verifications come in time knows no flag of the workers.
+ALTER TABLE daybook.worker_heartbeat ADD COLUMN verify_period interval NOT NULL DEFAULT interval '24 hours';
+COMMENT ON COLUMN daybook.worker_heartbeat.verify_period IS 'The time in which everything is to be verified once.';
+ALTER TABLE daybook.verification ADD COLUMN waits_since timestamptz NOT NULL DEFAULT clock_timestamp();
+COMMENT ON COLUMN daybook.verification.waits_since IS 'While verified_at is null: since when it has waited for its first verification, or for one that was asked for.';
+
 -- +goose Down
+ALTER TABLE daybook.verification DROP COLUMN waits_since;
+ALTER TABLE daybook.worker_heartbeat DROP COLUMN verify_period;
 DROP TABLE daybook.drift_found;
 DROP FUNCTION daybook.cleanup_held();

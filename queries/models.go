@@ -395,6 +395,8 @@ type DaybookVerification struct {
 	VerifiedAt  pgtype.Timestamptz
 	// The number of differences by table; empty if there were none.
 	Differences []byte
+	// While verified_at is null: since when it has waited for its first verification, or for one that was asked for.
+	WaitsSince pgtype.Timestamptz
 }
 
 // When each worker process last looked at the queue. On a replica it tells how old the replica is.
@@ -402,6 +404,8 @@ type DaybookWorkerHeartbeat struct {
 	WorkerID string
 	BeatAt   pgtype.Timestamptz
 	Period   pgtype.Interval
+	// The time in which everything is to be verified once.
+	VerifyPeriod pgtype.Interval
 }
 
 type DaybookWorkspaceContribution struct {

@@ -105,9 +105,10 @@ DELETE FROM daybook.dirty_scope WHERE id = ANY(@ids::bigint[]);
 -- name: BeatHeart :exec
 -- A crash may lose it: nobody waits for the disk.
 WITH settings AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
-INSERT INTO daybook.worker_heartbeat (worker_id, beat_at, period)
-SELECT @worker_id::text, clock_timestamp(), make_interval(secs => @period_seconds::float8) FROM settings
-ON CONFLICT (worker_id) DO UPDATE SET beat_at = excluded.beat_at, period = excluded.period;
+INSERT INTO daybook.worker_heartbeat (worker_id, beat_at, period, verify_period)
+SELECT @worker_id::text, clock_timestamp(), make_interval(secs => @period_seconds::float8), make_interval(secs => @verify_period_seconds::float8)
+FROM settings
+ON CONFLICT (worker_id) DO UPDATE SET beat_at = excluded.beat_at, period = excluded.period, verify_period = excluded.verify_period;
 
 -- name: DeleteOldHeartbeats :exec
 DELETE FROM daybook.worker_heartbeat WHERE beat_at < now() - interval '1 hour';

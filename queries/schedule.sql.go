@@ -13,19 +13,21 @@ import (
 
 const beatHeart = `-- name: BeatHeart :exec
 WITH settings AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
-INSERT INTO daybook.worker_heartbeat (worker_id, beat_at, period)
-SELECT $1::text, clock_timestamp(), make_interval(secs => $2::float8) FROM settings
-ON CONFLICT (worker_id) DO UPDATE SET beat_at = excluded.beat_at, period = excluded.period
+INSERT INTO daybook.worker_heartbeat (worker_id, beat_at, period, verify_period)
+SELECT $1::text, clock_timestamp(), make_interval(secs => $2::float8), make_interval(secs => $3::float8)
+FROM settings
+ON CONFLICT (worker_id) DO UPDATE SET beat_at = excluded.beat_at, period = excluded.period, verify_period = excluded.verify_period
 `
 
 type BeatHeartParams struct {
-	WorkerID      string
-	PeriodSeconds float64
+	WorkerID            string
+	PeriodSeconds       float64
+	VerifyPeriodSeconds float64
 }
 
 // A crash may lose it: nobody waits for the disk.
 func (q *Queries) BeatHeart(ctx context.Context, arg BeatHeartParams) error {
-	_, err := q.db.Exec(ctx, beatHeart, arg.WorkerID, arg.PeriodSeconds)
+	_, err := q.db.Exec(ctx, beatHeart, arg.WorkerID, arg.PeriodSeconds, arg.VerifyPeriodSeconds)
 	return err
 }
 

@@ -124,7 +124,8 @@ SELECT (SELECT count(*) FROM (SELECT FROM daybook.task_usage_daily_dirty LIMIT $
     coalesce((SELECT extract(epoch FROM clock_timestamp() - min(requested_at)) FROM daybook.runtime_rebuild), 0)::float8 AS oldest_rebuild_seconds,
     (SELECT count(*) FROM daybook.task_usage_daily_quarantine) AS quarantined,
     (SELECT count(*) FROM daybook.runtime_rollup WHERE timezone <> host_timezone) AS rejected_zones,
-    coalesce((SELECT c.tasks FROM daybook.refused_change c), 0)::bigint AS refused_changes
+    coalesce((SELECT c.tasks FROM daybook.refused_change c), 0)::bigint AS refused_changes,
+    coalesce((SELECT c.last_at > clock_timestamp() - interval '7 days' FROM daybook.refused_change c), false)::boolean AS refused_lately
 `
 
 type GetStatusRow struct {
@@ -134,6 +135,7 @@ type GetStatusRow struct {
 	Quarantined          int64
 	RejectedZones        int64
 	RefusedChanges       int64
+	RefusedLately        bool
 }
 
 func (q *Queries) GetStatus(ctx context.Context, maxCount int32) (GetStatusRow, error) {
@@ -146,32 +148,49 @@ func (q *Queries) GetStatus(ctx context.Context, maxCount int32) (GetStatusRow, 
 		&i.Quarantined,
 		&i.RejectedZones,
 		&i.RefusedChanges,
+		&i.RefusedLately,
 	)
 	return i, err
 }
 
 const getVerified = `-- name: GetVerified :one
+WITH workers AS (SELECT coalesce(max(h.verify_period), interval '24 hours') AS period FROM daybook.worker_heartbeat h)
 SELECT (SELECT count(*) FROM daybook.verification v
      WHERE v.unit <> '00000000-0000-0000-0000-000000000000' AND v.verified_at IS NOT NULL) AS runtimes,
     (EXISTS (SELECT FROM daybook.verification v WHERE v.unit = '00000000-0000-0000-0000-000000000000' AND v.verified_at IS NOT NULL)
         AND NOT EXISTS (
             SELECT FROM daybook.runtime_rollup r
             WHERE NOT EXISTS (SELECT FROM daybook.verification v WHERE v.unit = r.runtime_id AND v.verified_at IS NOT NULL)))::boolean AS complete,
-    coalesce((SELECT extract(epoch FROM clock_timestamp() - min(v.verified_at)) FROM daybook.verification v), 0)::float8 AS oldest_seconds
+    coalesce((SELECT extract(epoch FROM clock_timestamp() - min(v.verified_at)) FROM daybook.verification v), 0)::float8 AS oldest_seconds,
+    (coalesce((SELECT daybook.counted() AND c.backfill_finished_at < clock_timestamp() - 2 * w.period FROM daybook.coverage c), false)
+        AND (NOT EXISTS (SELECT FROM daybook.verification v WHERE v.verified_at IS NOT NULL)
+            OR EXISTS (SELECT FROM daybook.verification v
+                WHERE coalesce(v.verified_at, v.waits_since) < clock_timestamp() - 2 * w.period)))::boolean AS overdue,
+    extract(epoch FROM w.period)::float8 AS period_seconds
+FROM workers w
 `
 
 type GetVerifiedRow struct {
 	Runtimes      int64
 	Complete      bool
 	OldestSeconds float64
+	Overdue       bool
+	PeriodSeconds float64
 }
 
 // runtimes: how many have been verified. complete: everything that is counted has been; then oldest_seconds is the age of the
-// last full pass.
+// last full pass. overdue: something has waited for more than twice period_seconds, in which the workers are to verify everything once, or nothing
+// has been verified in that time since a backfill was complete.
 func (q *Queries) GetVerified(ctx context.Context) (GetVerifiedRow, error) {
 	row := q.db.QueryRow(ctx, getVerified)
 	var i GetVerifiedRow
-	err := row.Scan(&i.Runtimes, &i.Complete, &i.OldestSeconds)
+	err := row.Scan(
+		&i.Runtimes,
+		&i.Complete,
+		&i.OldestSeconds,
+		&i.Overdue,
+		&i.PeriodSeconds,
+	)
 	return i, err
 }
 

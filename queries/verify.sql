@@ -387,9 +387,10 @@ ON CONFLICT (unit) DO UPDATE SET attempted_at = excluded.attempted_at WHERE v.at
 
 -- name: RequestVerifications :exec
 -- Their turn is next, before all that are due.
-INSERT INTO daybook.verification (unit, attempted_at)
+INSERT INTO daybook.verification AS v (unit, attempted_at)
 SELECT DISTINCT u.id, '-infinity'::timestamptz FROM (SELECT unnest(@units::uuid[]) AS id) u ORDER BY u.id
-ON CONFLICT (unit) DO UPDATE SET attempted_at = excluded.attempted_at, verified_at = NULL;
+ON CONFLICT (unit) DO UPDATE SET attempted_at = excluded.attempted_at, verified_at = NULL,
+    waits_since = CASE WHEN v.verified_at IS NULL THEN v.waits_since ELSE excluded.waits_since END;
 
 -- name: PutVerification :exec
 INSERT INTO daybook.verification (unit, attempted_at, verified_at, differences)

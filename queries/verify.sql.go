@@ -756,9 +756,10 @@ func (q *Queries) PutVerification(ctx context.Context, arg PutVerificationParams
 }
 
 const requestVerifications = `-- name: RequestVerifications :exec
-INSERT INTO daybook.verification (unit, attempted_at)
+INSERT INTO daybook.verification AS v (unit, attempted_at)
 SELECT DISTINCT u.id, '-infinity'::timestamptz FROM (SELECT unnest($1::uuid[]) AS id) u ORDER BY u.id
-ON CONFLICT (unit) DO UPDATE SET attempted_at = excluded.attempted_at, verified_at = NULL
+ON CONFLICT (unit) DO UPDATE SET attempted_at = excluded.attempted_at, verified_at = NULL,
+    waits_since = CASE WHEN v.verified_at IS NULL THEN v.waits_since ELSE excluded.waits_since END
 `
 
 // Their turn is next, before all that are due.

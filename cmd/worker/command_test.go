@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -13,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -281,37 +281,192 @@ func TestStatusForScripts(t *testing.T) {
 	}
 }
 
-// It goes on until it is stopped, and over a database that is away.
+// It goes on until it is stopped, and over a database that is away. What scripts read is JSON all the time.
 func TestStatusIsWatched(t *testing.T) {
 	t.Parallel()
-	pool := testdb.New(t)
+	proxy, address := testdb.NewProxy(t, testdb.New(t))
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), path, "status", "--watch", "--interval", "100ms", "--json")
-	cmd.Env = append(os.Environ(), "DATABASE_URL="+pool.Config().ConnString())
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	cmd.Env = append(os.Environ(), "DATABASE_URL="+address.String())
+	var stdout, stderr logBuffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	lines := bufio.NewScanner(out)
-	for range 3 {
-		if !lines.Scan() || !json.Valid(lines.Bytes()) {
-			t.Fatalf("%q, %v", lines.Text(), lines.Err())
-		}
+	more := func(b *logBuffer, what string) {
+		t.Helper()
+		before := len(b.lines())
+		await(t, what, func() (bool, error) { return len(b.lines()) >= before+3, nil })
 	}
+	more(&stdout, "looks")
+	proxy.Cut()
+	more(&stderr, "errors")
+	said := len(stdout.lines())
+	more(&stderr, "errors")
+	if now := len(stdout.lines()); now != said {
+		t.Errorf("%d looks at a database that is away", now-said)
+	}
+	proxy.Up(t)
+	more(&stdout, "looks after it came back")
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	for lines.Scan() {
-		continue
-	}
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
+	}
+	for _, line := range stdout.lines() {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("not JSON: %q", line)
+		}
+	}
+	for _, line := range stderr.lines() {
+		if !strings.HasPrefix(line, "worker: ") {
+			t.Errorf("not an error: %q", line)
+		}
+	}
+}
+
+// logBuffer is written to by a process and read meanwhile.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// lines are those that are whole.
+func (b *logBuffer) lines() []string {
+	lines := strings.Split(b.String(), "\n")
+	return lines[:len(lines)-1]
+}
+
+// Each thing that an operator must know makes a problem, and nothing else does.
+func TestProblems(t *testing.T) {
+	t.Parallel()
+	known := func(n float64) *float64 { return &n }
+	well := func() *report {
+		return &report{
+			LagSeconds: known(0.5), WorkersAlive: 1, CleanupHeldSeconds: known(0), Triggers: triggersReport{On: true}, Backfill: backfillReport{Complete: true},
+			Verified: verifiedReport{PeriodSeconds: 3600},
+		}
+	}
+	for _, test := range []struct {
+		name   string
+		change func(*report)
+		want   []string
+	}{
+		{"all is well", func(*report) {}, nil},
+		{"a standby that nothing tells how old it is", func(r *report) { r.LagSeconds = nil }, []string{"The lag is not known"}},
+		{"triggers off", func(r *report) { r.LagSeconds, r.Triggers.On, r.Backfill.Complete = nil, false, false }, []string{"Triggers are off"}},
+		{"backfill due", func(r *report) { r.LagSeconds, r.Backfill.Complete = nil, false }, []string{"is not counted"}},
+		{"a lag", func(r *report) { r.LagSeconds = known(11) }, []string{"The lag is more than 10 s"}},
+		{"no worker, and a lag", func(r *report) { r.LagSeconds, r.WorkersAlive = known(11), 0 }, []string{"No worker is alive"}},
+		{"verifications are late", func(r *report) { r.Verified.Overdue = true }, []string{"Not everything was verified in the last 2h0m0s"}},
+		{"differences", func(r *report) { r.Verified.Differences = map[string]int64{"task_fact": 1} }, []string{"found differences"}},
+		{"refused changes", func(r *report) { r.refusedLately = true }, []string{"Changes to closed days were refused"}},
+		{"nobody sees", func(r *report) { r.CleanupHeldSeconds, r.cleanupRemedy = nil, "GRANT it;" }, []string{"It is not known whether a transaction"}},
+		{"a transaction", func(r *report) { r.CleanupHeldSeconds = known(301) }, []string{"A transaction has been open"}},
+		{"quarantine", func(r *report) { r.Quarantine.Tasks = 1 }, []string{"in quarantine"}},
+		{"a rebuild", func(r *report) { r.Rebuilds.OldestSeconds = 601 }, []string{"A rebuild has been asked for"}},
+		{"a zone", func(r *report) { r.ZonesUnknown = 1 }, []string{"time zone that Postgres does not know"}},
+	} {
+		r := well()
+		test.change(r)
+		r.Problems = r.findProblems()
+		if len(r.Problems) != len(test.want) {
+			t.Errorf("%s: problems are %+v", test.name, r.Problems)
+			continue
+		}
+		var screen strings.Builder
+		if err := r.write(&screen); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(screen.String(), "Nothing is wrong.") != (len(test.want) == 0) {
+			t.Errorf("%s: it says\n%s", test.name, &screen)
+		}
+		for i, p := range r.Problems {
+			if !strings.Contains(p.What, test.want[i]) || p.Do == "" {
+				t.Errorf("%s: %+v, want %q", test.name, p, test.want[i])
+			}
+		}
+	}
+}
+
+// What the database says of verifications, of closed days and of shards.
+func TestStatusSaysWhatIsLate(t *testing.T) {
+	t.Parallel()
+	pool := testdb.New(t)
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := pool.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	says := func(want string) bool {
+		t.Helper()
+		code, stdout, stderr := command(t, pool, "status")
+		if code != 0 {
+			t.Fatal(stderr)
+		}
+		return strings.Contains(strings.Join(strings.Fields(stdout), " "), want)
+	}
+	const late = "WRONG: Not everything was verified in the last"
+	exec(`INSERT INTO daybook.worker_heartbeat (worker_id, beat_at, verify_period) VALUES ('w', now(), interval '1 hour')`)
+	exec(`INSERT INTO daybook.verification (unit, attempted_at, verified_at) VALUES ('00000000-0000-0000-0000-000000000000', now(), now() - interval '119 min')`)
+	backfilled := func(ago string) {
+		exec(`UPDATE daybook.coverage SET attached_at = now() - interval '2 days', backfill_listed_at = now() - interval '1 day',
+			backfill_finished_at = now() - interval '` + ago + `'`)
+	}
+	for _, step := range []struct {
+		name string
+		do   func()
+		want bool
+	}{
+		{"verified in time", func() { backfilled("5 hours") }, false},
+		{"verified too long ago", func() { exec(`UPDATE daybook.verification SET verified_at = now() - interval '121 min'`) }, true},
+		{"backfilled a moment ago", func() { backfilled("1 hour") }, false},
+		{"asked for, and not done for long", func() {
+			backfilled("5 hours")
+			exec(`UPDATE daybook.verification SET verified_at = NULL, waits_since = now() - interval '121 min'`)
+			exec(`INSERT INTO daybook.verification (unit, attempted_at, verified_at) VALUES (gen_random_uuid(), now(), now())`)
+		}, true},
+		{"asked for", func() { exec(`UPDATE daybook.verification SET waits_since = now()`) }, false},
+		{"never", func() { exec(`DELETE FROM daybook.verification`) }, true},
+		{"a longer period", func() { exec(`UPDATE daybook.worker_heartbeat SET verify_period = interval '1 day'`) }, false},
+	} {
+		step.do()
+		if got := says(late); got != step.want {
+			t.Errorf("%s: late is %t", step.name, got)
+		}
+	}
+	const refused = "WRONG: Changes to closed days were refused"
+	if says(refused) {
+		t.Error("nothing was refused")
+	}
+	exec(`UPDATE daybook.refused_change SET tasks = 3, last_at = now() - interval '6 days'`)
+	if !says(refused) {
+		t.Error("it does not say what was refused")
+	}
+	exec(`UPDATE daybook.refused_change SET last_at = now() - interval '8 days'`)
+	if says(refused) {
+		t.Error("it says for ever what was refused")
+	}
+	exec(`INSERT INTO daybook.task_usage_daily_dirty (shard, task_id) SELECT s, gen_random_uuid() FROM unnest('{12,3,12}'::smallint[]) s`)
+	if !says("dirty entries 3; by shard 3: 1, 12: 2 ") {
+		t.Error("it does not say how many entries each shard has")
 	}
 }
 

@@ -24,6 +24,8 @@ const (
 	maxCounted = 1_000_000
 	// maxListed bounds the tasks in quarantine and the workers that are listed.
 	maxListed = 20
+	// lookTimeout bounds one look of --watch.
+	lookTimeout = 10 * time.Second
 
 	timeLayout = "2006-01-02 15:04:05 UTC"
 )
@@ -51,9 +53,13 @@ func (c *statusCmd) Run(e *env) error {
 	defer ticker.Stop()
 	for {
 		var screen strings.Builder
-		if err := c.print(e, &screen); err != nil && e.ctx.Err() == nil {
-			// It may be back at the next look.
-			fmt.Fprintf(&screen, "worker: %v\n", err)
+		if err := c.look(e, &screen); err != nil && e.ctx.Err() == nil {
+			// It may be back at the next look. Scripts read nothing but JSON.
+			to := io.Writer(&screen)
+			if c.JSON {
+				to = e.stderr
+			}
+			fmt.Fprintf(to, "worker: %v\n", err)
 		}
 		if term.IsTerminal(int(e.stdout.Fd())) && !c.JSON {
 			fmt.Fprint(e.stdout, "\x1b[H\x1b[2J") // To the corner, and clear.
@@ -65,6 +71,15 @@ func (c *statusCmd) Run(e *env) error {
 		case <-ticker.C:
 		}
 	}
+}
+
+// look prints within lookTimeout, so that a database that does not answer is no reason to stand still.
+func (c *statusCmd) look(e *env, to io.Writer) error {
+	ctx, cancel := context.WithTimeout(e.ctx, lookTimeout)
+	defer cancel()
+	bounded := *e
+	bounded.ctx = ctx
+	return c.print(&bounded, to)
 }
 
 func (c *statusCmd) print(e *env, to io.Writer) error {
@@ -98,6 +113,8 @@ type report struct {
 	CleanupHeld        *cleanupReport   `json:"cleanup_held"`
 	Problems           []problem        `json:"problems"`
 
+	// refusedLately tells of a change that was refused in the last week.
+	refusedLately bool
 	// cleanupRemedy is the SQL that shows who keeps Postgres from cleaning up, where that is not known.
 	cleanupRemedy string
 }
@@ -143,7 +160,10 @@ type backfillReport struct {
 type verifiedReport struct {
 	Runtimes        int64            `json:"runtimes"`
 	LastPassSeconds *float64         `json:"last_pass_seconds"`
+	PeriodSeconds   float64          `json:"period_seconds"`
+	Overdue         bool             `json:"overdue"`
 	Differences     map[string]int64 `json:"differences"`
+	Found           map[string]int64 `json:"differences_found_so_far"`
 }
 
 type workerReport struct {
@@ -184,7 +204,11 @@ func readReport(e *env) (*report, error) {
 			Complete: now.Coverage.Complete, Since: timeOf(now.Coverage.BackfillFinishedAt),
 			Begun: now.Coverage.Attached && now.Coverage.ListedSinceAttached, TasksDone: now.Coverage.TasksDone, Tasks: now.Coverage.BackfillTasks,
 		},
-		Verified:        verifiedReport{Runtimes: now.Verified.Runtimes, Differences: map[string]int64{}},
+		Verified: verifiedReport{
+			Runtimes: now.Verified.Runtimes, PeriodSeconds: now.Verified.PeriodSeconds, Overdue: now.Verified.Overdue,
+			Differences: map[string]int64{}, Found: map[string]int64{},
+		},
+		refusedLately:   now.Status.RefusedLately,
 		EntriesOfShards: map[int16]int64{},
 		Workers:         []workerReport{}, Queues: []queueReport{},
 	}
@@ -196,6 +220,9 @@ func readReport(e *env) (*report, error) {
 	}
 	for _, d := range now.Drift {
 		r.Verified.Differences[d.Rollup] = d.Differences
+	}
+	for _, d := range now.DriftFound {
+		r.Verified.Found[d.Rollup] = d.Differences
 	}
 	if now.Coverage.ClosedBefore.InfinityModifier == pgtype.Finite {
 		closed := now.Coverage.ClosedBefore.Time.Format(time.DateOnly)
@@ -267,12 +294,18 @@ func (r *report) findProblems() []problem {
 	say(r.WorkersAlive == 0, "No worker is alive.", "Start worker run, on as many machines as you like.")
 	say(r.WorkersAlive > 0 && r.LagSeconds != nil && *r.LagSeconds > staleLag, fmt.Sprintf("The lag is more than %d s.", staleLag),
 		"Look at the logs of the workers, and for locks on their transactions.")
+	say(r.LagSeconds == nil && r.Triggers.On && r.Backfill.Complete, "The lag is not known: nothing tells how old this standby is.",
+		"Start worker run on the primary, and look whether the standby follows it.")
 	say(len(r.Verified.Differences) > 0, "The last verification found differences.", "Workers repair them; to do it now, run worker verify --repair.")
+	say(r.Verified.Overdue, fmt.Sprintf("Not everything was verified in the last %s, twice the --verify-period of the workers.", seconds(2*r.Verified.PeriodSeconds)),
+		"Look at the logs of the workers for verifications that fail. To do it now, run worker verify.")
 	say(r.Quarantine.Tasks > 0, "Tasks are in quarantine: they cannot be counted as they are.", "Put them right, or run worker requeue to try them again.")
 	say(r.Rebuilds.OldestSeconds > longRebuild, "A rebuild has been asked for more than ten minutes ago.", "Look at the logs of the workers for runtimes that fail.")
 	say(r.CleanupHeldSeconds != nil && *r.CleanupHeldSeconds > longHeld, "A transaction has been open for more than five minutes: Postgres cannot clean up.",
 		"End it: SELECT pg_terminate_backend(PID), or ROLLBACK PREPARED if it is prepared.")
 	say(r.CleanupHeldSeconds == nil, "It is not known whether a transaction keeps Postgres from cleaning up.", "An administrator should run: "+r.cleanupRemedy)
+	say(r.refusedLately, "Changes to closed days were refused in the last week: these days stay as they were counted.",
+		"If the changes were right, correct the numbers of those days elsewhere. The logs of the workers name the tasks.")
 	say(r.ZonesUnknown > 0, "Runtimes have a time zone that Postgres does not know.", "They count as UTC until agent_runtime.timezone is put right.")
 	return found
 }
@@ -326,6 +359,8 @@ func (r *report) write(to io.Writer) error {
 	return nil
 }
 
+func seconds(n float64) time.Duration { return time.Duration(n) * time.Second }
+
 func timeOf(t pgtype.Timestamptz) *time.Time {
 	if !t.Valid {
 		return nil
@@ -361,16 +396,15 @@ func entriesWaiting(total int64, shards map[int16]int64) string {
 	if total >= maxCounted {
 		said += " or more"
 	}
-	if len(shards) == 0 {
-		return said
-	}
-	largest := int16(-1)
-	for shard, entries := range shards {
-		if largest < 0 || entries > shards[largest] || (entries == shards[largest] && shard < largest) {
-			largest = shard
+	for i, shard := range slices.Sorted(maps.Keys(shards)) {
+		if i == 0 {
+			said += "; by shard"
+		} else {
+			said += ","
 		}
+		said += fmt.Sprintf(" %d: %d", shard, shards[shard])
 	}
-	return fmt.Sprintf("%s, in %d shards; most in shard %d: %d", said, len(shards), largest, shards[largest])
+	return said
 }
 
 func queueDepths(queues []queueReport) string {
@@ -419,13 +453,20 @@ func (b backfillReport) String() string {
 func (v verifiedReport) String() string {
 	said := fmt.Sprintf("%d runtimes, not everything yet", v.Runtimes)
 	if v.LastPassSeconds != nil {
-		said = fmt.Sprintf("everything in the last %s", time.Duration(*v.LastPassSeconds)*time.Second)
+		said = fmt.Sprintf("everything in the last %s", seconds(*v.LastPassSeconds))
 	}
 	if len(v.Differences) == 0 {
-		return said + "; no differences"
+		said += "; no differences"
 	}
 	for _, table := range slices.Sorted(maps.Keys(v.Differences)) {
 		said += fmt.Sprintf("; %d DIFFERENCES in %s", v.Differences[table], table)
+	}
+	var found int64
+	for _, n := range v.Found {
+		found += n
+	}
+	if found > 0 {
+		said += fmt.Sprintf("; %d found so far", found)
 	}
 	return said
 }
