@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -45,28 +47,56 @@ func (c *runCmd) listenAdmin(logger *slog.Logger) (net.Listener, error) {
 	}
 }
 
-// adminHandler is what the admin listener serves. River UI asks the database until ctx is done.
-func (c *runCmd) adminHandler(ctx context.Context, fleet *jobs.Fleet) (http.Handler, error) {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(fleet, build.Collector(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := fleet.Ready(); err != nil {
+// admin is what the admin listener serves: from the beginning that the process is alive, and all else once there is a fleet.
+type admin struct {
+	*http.ServeMux
+	registry *prometheus.Registry
+	fleet    atomic.Pointer[jobs.Fleet]
+	riverUI  atomic.Pointer[http.Handler]
+}
+
+func (c *runCmd) newAdmin() *admin {
+	a := &admin{ServeMux: http.NewServeMux(), registry: prometheus.NewRegistry()}
+	a.registry.MustRegister(build.Collector(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	a.Handle("GET /metrics", promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{}))
+	a.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	a.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := a.ready(); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ok")
 	})
 	if c.RiverUI {
-		ui, err := fleet.UI(ctx, riverUIPath)
-		if err != nil {
-			return nil, err
-		}
-		mux.Handle(riverUIPath+"/", ui)
+		a.HandleFunc(riverUIPath+"/", func(w http.ResponseWriter, r *http.Request) {
+			ui := a.riverUI.Load()
+			if ui == nil {
+				http.Error(w, errNotStarted.Error(), http.StatusServiceUnavailable)
+				return
+			}
+			(*ui).ServeHTTP(w, r)
+		})
 	}
-	return mux, nil
+	return a
+}
+
+var errNotStarted = errors.New("not started yet; the log says what it waits for")
+
+func (a *admin) ready() error {
+	fleet := a.fleet.Load()
+	if fleet == nil {
+		return errNotStarted
+	}
+	return fleet.Ready()
+}
+
+// show serves a fleet that has started. River UI may be nil.
+func (a *admin) show(fleet *jobs.Fleet, riverUI http.Handler) {
+	a.registry.MustRegister(fleet)
+	if riverUI != nil {
+		a.riverUI.Store(&riverUI)
+	}
+	a.fleet.Store(fleet)
 }
 
 // serveAdmin serves until ctx is done.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -60,7 +61,6 @@ func TestInstallationFromNothing(t *testing.T) {
 	}{
 		{[]string{"status"}, 1, "run: worker migrate up"},
 		{[]string{"verify"}, 2, "run: worker migrate up"},
-		{[]string{"run"}, 1, "run: worker migrate up"},
 		{[]string{"migrate", "status"}, 1, "run: worker migrate up"},
 		{[]string{"migrate", "down"}, 0, "removed"},
 		{[]string{"migrate", "up"}, 0, "applied 0001_create_queue.sql"},
@@ -470,6 +470,77 @@ func TestStatusSaysWhatIsLate(t *testing.T) {
 	}
 }
 
+// get asks the admin listener of a worker. The status is 0 if there is none.
+func get(t *testing.T, addr, path string) (int, string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, ""
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(body)
+}
+
+// A worker that finds no database, or none with the schema, waits for it.
+func TestWorkerWaitsForItsDatabase(t *testing.T) {
+	t.Parallel()
+	pool := testdb.NewHost(t)
+	proxy, address := testdb.NewProxy(t, pool)
+	proxy.Cut()
+	stopped, p := startWorkerOn(t, address.String()), startWorkerOn(t, address.String(), "--metrics-addr", "127.0.0.1:0", "--river-ui")
+	says := func(p *process, what string) {
+		t.Helper()
+		await(t, what, func() (bool, error) { return strings.Contains(p.output.String(), what), nil })
+	}
+	says(p, "connection refused")
+	says(stopped, "connection refused")
+	addr := listeningAt.FindStringSubmatch(p.output.String())[1]
+	requireWaiting := func() {
+		t.Helper()
+		for path, want := range map[string]int{"/healthz": 200, "/readyz": 503, "/riverui/": 503, "/metrics": 200} {
+			if status, body := get(t, addr, path); status != want {
+				t.Errorf("%s: %d, want %d; %s", path, status, want, body)
+			}
+		}
+	}
+	requireWaiting()
+	stopped.signal(t, syscall.SIGTERM)
+	if err := stopped.Wait(); err != nil {
+		t.Errorf("one that waits, after SIGTERM: %v", err)
+	}
+
+	proxy.Up(t)
+	says(p, "run: worker migrate up")
+	requireWaiting()
+	if code, _, stderr := command(t, pool, "migrate", "up"); code != 0 {
+		t.Fatal(stderr)
+	}
+	says(p, "worker started")
+	await(t, "a worker that is ready", func() (bool, error) {
+		status, _ := get(t, addr, "/readyz")
+		return status == http.StatusOK, nil
+	})
+	for path, want := range map[string]string{"/metrics": "daybook_drained_entries_total 0", "/riverui/": "<title>River"} {
+		if status, body := get(t, addr, path); status != http.StatusOK || !strings.Contains(body, want) {
+			t.Errorf("%s: %d without %q", path, status, want)
+		}
+	}
+	p.signal(t, syscall.SIGTERM)
+	if err := p.Wait(); err != nil {
+		t.Errorf("after SIGTERM: %v", err)
+	}
+}
+
+var listeningAt = regexp.MustCompile(`msg=listening server=metrics addr=(\S+)`)
+
 func TestMetricsOfAWorker(t *testing.T) {
 	t.Parallel()
 	pool := testdb.New(t)
@@ -484,22 +555,7 @@ func TestMetricsOfAWorker(t *testing.T) {
 	}
 	taken.Close()
 	startWorker(t, pool, "--metrics-addr", addr, "--river-ui")
-	get := func(path string) (int, string) {
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		response, err := http.DefaultClient.Do(request)
-		if err != nil {
-			return 0, ""
-		}
-		defer response.Body.Close()
-		body, err := io.ReadAll(response.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return response.StatusCode, string(body)
-	}
+	get := func(path string) (int, string) { return get(t, addr, path) }
 	await(t, "a worker that is ready", func() (bool, error) {
 		status, _ := get("/readyz")
 		return status == http.StatusOK, nil

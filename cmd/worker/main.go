@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -24,6 +25,9 @@ import (
 const description = `Daybook keeps exact daily rollups of LLM token usage inside the Postgres that holds the usage.
 
 A first installation is: worker migrate up, worker backfill, and worker run on as many machines as you like.`
+
+// connectTimeout bounds an attempt to connect, unless the URL has a connect_timeout. An attempt that nothing answers keeps its place in the pool.
+const connectTimeout = 10 * time.Second
 
 // cli is every command and flag. Each flag has the environment variable that its help names.
 type cli struct {
@@ -84,6 +88,9 @@ func run(ctx context.Context, args []string, stdout *os.File, stderr io.Writer) 
 		return 2
 	}
 	config.MaxConns = max(config.MaxConns, c.Run.connections())
+	if config.ConnConfig.ConnectTimeout == 0 {
+		config.ConnConfig.ConnectTimeout = connectTimeout
+	}
 	if config.ConnConfig.RuntimeParams["application_name"] == "" {
 		config.ConnConfig.RuntimeParams["application_name"] = "daybook-worker"
 	}

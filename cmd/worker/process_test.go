@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -44,17 +43,22 @@ func TestMain(m *testing.M) {
 // process is a running worker.
 type process struct {
 	*exec.Cmd
-	output bytes.Buffer
+	output logBuffer
 }
 
 func startWorker(t *testing.T, pool *pgxpool.Pool, args ...string) *process {
+	t.Helper()
+	return startWorkerOn(t, pool.Config().ConnString(), args...)
+}
+
+func startWorkerOn(t *testing.T, url string, args ...string) *process {
 	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &process{Cmd: exec.Command(path, append([]string{"run"}, args...)...)} //nolint:noctx // The test stops it by signals.
-	p.Env = append(os.Environ(), "DATABASE_URL="+pool.Config().ConnString())
+	p.Env = append(os.Environ(), "DATABASE_URL="+url)
 	p.Stderr = &p.output
 	if err := p.Start(); err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -14,8 +15,14 @@ import (
 	"daybook/migrations"
 )
 
-// stopTimeout bounds a stop as a whole: running jobs get 8 s of it, and what is left over is for rolling back.
-const stopTimeout = 20 * time.Second
+const (
+	// stopTimeout bounds a stop as a whole: running jobs get 8 s of it, and what is left over is for rolling back.
+	stopTimeout = 20 * time.Second
+	// startTimeout bounds one attempt to start, so that a database that does not answer is asked again.
+	startTimeout = 10 * time.Second
+	// Between two attempts is the time from minStartPause, doubled each time, to maxStartPause. It is short: all changes wait meanwhile.
+	minStartPause, maxStartPause = time.Second, 5 * time.Second
+)
 
 type runCmd struct {
 	Tick           time.Duration `env:"DAYBOOK_WORKER_TICK" default:"1s" help:"Time between two looks at the queue while it is empty; half of it while it is not."`
@@ -44,27 +51,10 @@ func (c *runCmd) connections() int32 {
 	return jobs.Config{DrainWorkers: c.DrainWorkers, RebuildWorkers: c.RebuildWorkers}.Connections()
 }
 
-// Run works until the context of e is done, then stops in an orderly way.
+// Run works until the context of e is done, then stops in an orderly way. It waits until it can begin, rather than end: whatever starts it
+// again would do so later and later.
 func (c *runCmd) Run(e *env) error {
-	if err := migrations.CheckCurrent(e.ctx, e.pool); err != nil {
-		return err
-	}
-	pooled := false
-	err := e.pool.AcquireFunc(e.ctx, func(conn *pgxpool.Conn) error {
-		pooled = postgres.IsPooled(conn.Conn())
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("connect: %w", err)
-	}
-	fleet, err := jobs.New(jobs.Config{
-		Pool: e.pool, Logger: e.logger, Tick: c.Tick, DrainWorkers: c.DrainWorkers, RebuildWorkers: c.RebuildWorkers,
-		VerifyPeriod: c.VerifyPeriod, Pooled: pooled,
-	})
-	if err != nil {
-		return err
-	}
-	admin, err := c.listenAdmin(e.logger)
+	listener, err := c.listenAdmin(e.logger)
 	if err != nil {
 		return err
 	}
@@ -73,18 +63,15 @@ func (c *runCmd) Run(e *env) error {
 	var served sync.WaitGroup
 	defer served.Wait()
 	defer stopServing()
-	if admin != nil {
-		handler, err := c.adminHandler(serving, fleet)
-		if err != nil {
-			return err
-		}
-		served.Go(func() { serveAdmin(serving, admin, handler, e.logger) })
+	admin := c.newAdmin()
+	if listener != nil {
+		served.Go(func() { serveAdmin(serving, listener, admin, e.logger) })
 	}
-	if err := fleet.Start(e.ctx); err != nil {
-		return err
+	fleet := c.beginPatiently(serving, e, admin)
+	if fleet == nil {
+		e.logger.Info("worker stopped")
+		return nil
 	}
-	e.logger.Info("worker started", slog.Duration("tick", c.Tick), slog.Int("drain_workers", c.DrainWorkers),
-		slog.Bool("connection_pooler", pooled))
 	<-e.ctx.Done()
 	e.logger.Info("worker stopping")
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), stopTimeout)
@@ -94,4 +81,66 @@ func (c *runCmd) Run(e *env) error {
 	}
 	e.logger.Info("worker stopped")
 	return nil
+}
+
+// beginPatiently begins until it succeeds. It returns nil if it is stopped before.
+func (c *runCmd) beginPatiently(serving context.Context, e *env, admin *admin) *jobs.Fleet {
+	for pause := minStartPause; ; pause = min(2*pause, maxStartPause) {
+		fleet, err := c.begin(serving, e, admin)
+		if err == nil {
+			return fleet
+		}
+		if e.ctx.Err() == nil {
+			e.logger.Error("cannot start yet; trying again", slog.Any("error", err), slog.Duration("after", pause))
+		}
+		select {
+		case <-e.ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+	}
+}
+
+// begin returns a fleet that works, if the database can be asked and has the schema that this version needs.
+func (c *runCmd) begin(serving context.Context, e *env, admin *admin) (_ *jobs.Fleet, err error) {
+	ctx, cancel := context.WithTimeout(e.ctx, startTimeout)
+	defer cancel()
+	if err := migrations.CheckCurrent(ctx, e.pool); err != nil {
+		return nil, err
+	}
+	pooled := false
+	err = e.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+		pooled = postgres.IsPooled(conn.Conn())
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	fleet, err := jobs.New(jobs.Config{
+		Pool: e.pool, Logger: e.logger, Tick: c.Tick, DrainWorkers: c.DrainWorkers, RebuildWorkers: c.RebuildWorkers,
+		VerifyPeriod: c.VerifyPeriod, Pooled: pooled,
+	})
+	if err != nil {
+		return nil, err
+	}
+	var riverUI http.Handler
+	if c.RiverUI {
+		// It asks the database in the background, which must not go on for a fleet that does not start.
+		asking, stopAsking := context.WithCancel(serving)
+		defer func() {
+			if err != nil {
+				stopAsking()
+			}
+		}()
+		if riverUI, err = fleet.UI(asking, riverUIPath); err != nil {
+			return nil, err
+		}
+	}
+	if err = fleet.Start(e.ctx); err != nil {
+		return nil, err
+	}
+	admin.show(fleet, riverUI)
+	e.logger.Info("worker started", slog.Duration("tick", c.Tick), slog.Int("drain_workers", c.DrainWorkers),
+		slog.Bool("connection_pooler", pooled))
+	return fleet, nil
 }
