@@ -7,15 +7,18 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"daybook/internal/demo"
 	"daybook/internal/localpg"
 	"daybook/jobs"
 	"daybook/migrations"
+	"daybook/queries"
 )
 
 // replica is a host with workers, and a hot standby of it with the API before that.
@@ -46,7 +49,8 @@ func setupReplica(t *testing.T) *replica {
 		t.Cleanup(pool.Close)
 		return pool
 	}
-	first := start(localpg.Config{Ephemeral: true})
+	settings := map[string]string{"max_prepared_transactions": "2"}
+	first := start(localpg.Config{Ephemeral: true, Settings: settings})
 	primary := connect(first)
 	if err := demo.CreateHost(t.Context(), primary); err != nil {
 		t.Fatal(err)
@@ -55,7 +59,7 @@ func setupReplica(t *testing.T) *replica {
 		t.Fatal(err)
 	}
 	exec(t, primary, populateSQL)
-	standby := connect(start(localpg.Config{Ephemeral: true, StandbyOf: first.URL()}))
+	standby := connect(start(localpg.Config{Ephemeral: true, Settings: settings, StandbyOf: first.URL()}))
 	b := serve(t, standby)
 	b.pool = primary
 	return &replica{bundle: b, standby: standby}
@@ -142,4 +146,75 @@ func TestStandby(t *testing.T) {
 	stop()
 	r.addUsage(t, runtime, "", "now()", "p", "third", [4]int64{1, 1, 1, 1})
 	r.awaitLag(t, path, func(seconds float64) bool { return seconds > 2 })
+}
+
+// What keeps old versions of rows without being a session: a transaction that is prepared, a standby that tells what it reads, and its slot.
+func TestStandbyAndPreparedTransactionsHoldBackCleanup(t *testing.T) {
+	t.Parallel()
+	r := setupReplica(t)
+	holder := func() queries.GetCleanupHeldRow {
+		held, err := queries.New(r.pool).GetCleanupHeld(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return held
+	}
+	await := func(what string, good func(queries.GetCleanupHeldRow) bool) {
+		t.Helper()
+		ticker := time.NewTicker(50 * time.Millisecond)
+		defer ticker.Stop()
+		deadline := time.Now().Add(time.Minute)
+		for held := holder(); !good(held); held = holder() {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: %+v", what, held)
+			}
+			<-ticker.C
+		}
+	}
+	write := func() {
+		exec(t, r.pool, `UPDATE daybook.zone_check SET revision = revision + 1`)
+	}
+	await("nothing", func(h queries.GetCleanupHeldRow) bool { return h.Seconds == 0 && h.Holder == "" && h.Visible })
+
+	// One session: the pool's connections are others.
+	conn, err := r.pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sql := range []string{`BEGIN`, `UPDATE daybook.zone_check SET revision = revision`, `PREPARE TRANSACTION 'left behind'`} {
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conn.Release()
+	await("a prepared transaction", func(h queries.GetCleanupHeldRow) bool {
+		return h.Seconds > 0 && h.Pid == 0 && h.Name == "left behind" && h.Holder == "prepared transaction left behind"
+	})
+	exec(t, r.pool, `ROLLBACK PREPARED 'left behind'`)
+
+	r.awaitReplay(t)
+	tx, err := r.standby.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(context.WithoutCancel(t.Context()))
+	if _, err := tx.Exec(t.Context(), `SELECT FROM daybook.zone_check`); err != nil {
+		t.Fatal(err)
+	}
+	for _, sql := range []string{`ALTER SYSTEM SET hot_standby_feedback = on`, `ALTER SYSTEM SET wal_receiver_status_interval = '1s'`, `SELECT pg_reload_conf()`} {
+		exec(t, r.standby, sql)
+	}
+	for range 3 {
+		write()
+	}
+	await("a standby", func(h queries.GetCleanupHeldRow) bool {
+		return strings.HasPrefix(h.Holder, "standby ") && h.Transactions >= 3 && h.Seconds == 0
+	})
+	exec(t, r.pool, `SELECT pg_create_physical_replication_slot('of_the_standby')`)
+	for _, sql := range []string{`ALTER SYSTEM SET primary_slot_name = 'of_the_standby'`, `SELECT pg_reload_conf()`} {
+		exec(t, r.standby, sql)
+	}
+	await("a slot", func(h queries.GetCleanupHeldRow) bool {
+		return h.Holder == "replication slot of_the_standby" && h.Transactions >= 3
+	})
 }
