@@ -379,6 +379,8 @@ func TestProblems(t *testing.T) {
 		{"refused changes", func(r *report) { r.refusedLately = true }, []string{"Changes to closed days were refused"}},
 		{"nobody sees", func(r *report) { r.CleanupHeldSeconds, r.cleanupRemedy = nil, "GRANT it;" }, []string{"It is not known whether a transaction"}},
 		{"a transaction", func(r *report) { r.CleanupHeldSeconds = known(301) }, []string{"A transaction has been open"}},
+		{"a slot that nobody uses", func(r *report) { r.CleanupHeld = &cleanupReport{Transactions: 1_000_001, Holder: "replication slot s"} },
+			[]string{"Postgres keeps the old rows of more than 1000000 transactions"}},
 		{"quarantine", func(r *report) { r.Quarantine.Tasks = 1 }, []string{"in quarantine"}},
 		{"a rebuild", func(r *report) { r.Rebuilds.OldestSeconds = 601 }, []string{"A rebuild has been asked for"}},
 		{"a zone", func(r *report) { r.ZonesUnknown = 1 }, []string{"time zone that Postgres does not know"}},

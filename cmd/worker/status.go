@@ -279,6 +279,8 @@ const (
 	staleLag = 10
 	// longHeld is how old a transaction is that is likely forgotten, and longRebuild a rebuild that is likely stuck.
 	longHeld, longRebuild = 300, 600
+	// manyKept is so many transactions that a standby or a replication slot is likely forgotten: those of a quarter of an hour or more.
+	manyKept = 1_000_000
 )
 
 // findProblems says what is wrong, the worst first.
@@ -303,6 +305,9 @@ func (r *report) findProblems() []problem {
 	say(r.Rebuilds.OldestSeconds > longRebuild, "A rebuild has been asked for more than ten minutes ago.", "Look at the logs of the workers for runtimes that fail.")
 	say(r.CleanupHeldSeconds != nil && *r.CleanupHeldSeconds > longHeld, "A transaction has been open for more than five minutes: Postgres cannot clean up.",
 		"End it: SELECT pg_terminate_backend(PID), or ROLLBACK PREPARED if it is prepared.")
+	say(r.CleanupHeld != nil && r.CleanupHeld.Transactions > manyKept && *r.CleanupHeldSeconds <= longHeld,
+		fmt.Sprintf("Postgres keeps the old rows of more than %d transactions: it cannot clean up.", manyKept),
+		"End what keeps them, which is said above: a long query on the standby, or a replication slot that nobody uses.")
 	say(r.CleanupHeldSeconds == nil, "It is not known whether a transaction keeps Postgres from cleaning up.", "An administrator should run: "+r.cleanupRemedy)
 	say(r.refusedLately, "Changes to closed days were refused in the last week: these days stay as they were counted.",
 		"If the changes were right, correct the numbers of those days elsewhere. The logs of the workers name the tasks.")
