@@ -401,15 +401,14 @@ func entriesWaiting(total int64, shards map[int16]int64) string {
 	if total >= maxCounted {
 		said += " or more"
 	}
-	for i, shard := range slices.Sorted(maps.Keys(shards)) {
-		if i == 0 {
-			said += "; by shard"
-		} else {
-			said += ","
-		}
-		said += fmt.Sprintf(" %d: %d", shard, shards[shard])
+	if len(shards) == 0 {
+		return said
 	}
-	return said
+	var byShard []string
+	for _, shard := range slices.Sorted(maps.Keys(shards)) {
+		byShard = append(byShard, fmt.Sprintf("%d: %d", shard, shards[shard]))
+	}
+	return said + "; by shard " + strings.Join(byShard, ", ")
 }
 
 func queueDepths(queues []queueReport) string {
