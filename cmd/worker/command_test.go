@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -491,7 +492,7 @@ func get(t *testing.T, addr, path string) (int, string) {
 	return response.StatusCode, string(body)
 }
 
-// A worker that finds no database, or none with the schema, waits for it.
+// A worker that finds no database, or none with the schema, or whose password is refused, waits.
 func TestWorkerWaitsForItsDatabase(t *testing.T) {
 	t.Parallel()
 	pool := testdb.NewHost(t)
@@ -520,6 +521,13 @@ func TestWorkerWaitsForItsDatabase(t *testing.T) {
 	}
 
 	proxy.Up(t)
+	address.User = url.UserPassword("daybook_nobody", "wrong")
+	refused := startWorkerOn(t, address.String())
+	says(refused, "SQLSTATE 28")
+	refused.signal(t, syscall.SIGTERM)
+	if err := refused.Wait(); err != nil {
+		t.Errorf("one whose password is refused, after SIGTERM: %v", err)
+	}
 	says(p, "run: worker migrate up")
 	requireWaiting()
 	if code, _, stderr := command(t, pool, "migrate", "up"); code != 0 {
