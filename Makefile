@@ -16,6 +16,11 @@ ARGS      ?=
 # Go asks git about the commit, and fails when git distrusts the owner of the checkout.
 VCS := $(shell git status --porcelain >/dev/null 2>&1 || echo -buildvcs=false)
 
+# What --version and daybook_build_info say.
+VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+REVISION   ?= $(shell git rev-parse HEAD 2>/dev/null)$(if $(filter %-dirty,$(VERSION)),-dirty)
+BUILD_INFO  = -X daybook/internal/build.version=$(VERSION) -X daybook/internal/build.revision=$(REVISION)
+
 # Only the race detector needs a C compiler. The tools build without one too, and faster.
 export CGO_ENABLED = 0
 
@@ -95,26 +100,41 @@ bench-api: ## measure each endpoint of the api beside pgbench with the same SQL:
 bench-docs: ## measure, and write what was measured into docs/performance.md with a picture (BENCHFLAGS)
 	@$(MAKE) --no-print-directory bench BENCHFLAGS='--write docs/performance.md $(BENCHFLAGS)'
 
-# The same commit makes the same bytes: nothing in an archive depends on when and where it is made.
-VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+# The same commit makes the same bytes: nothing in an archive depends on when and where it is made. Files have the time of the commit, or
+# SOURCE_DATE_EPOCH where there is no repository. An SBOM is that of the binary of its platform, with the standard library; the time at which
+# it was made is taken out. It names the program that made it by checksum, so SBOMs are the same only on one kind of machine.
 PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
 
 .PHONY: release
-release: ## build archives for all platforms in dist/, with checksums and an SBOM (VERSION, PLATFORMS)
-	@rm -rf dist && mkdir -p dist && set -e; \
+release: ## build archives for all platforms in dist/, with checksums and SBOMs (VERSION, PLATFORMS, SOURCE_DATE_EPOCH)
+	@set -e; \
+	epoch=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || true)}; \
+	if [ -z "$$epoch" ]; then \
+		echo 'There is no commit to take the time from: set SOURCE_DATE_EPOCH, in seconds since 1970.' >&2; exit 1; \
+	fi; \
+	rm -rf dist; mkdir -p dist bin; \
+	go build -buildvcs=false -o bin/archive ./internal/cmd/archive; \
+	GOBIN=$$PWD/bin go install $(CYCLONEDX); \
 	for platform in $(PLATFORMS); do \
-		os=$${platform%/*} arch=$${platform#*/} name=daybook_$(VERSION)_$${platform%/*}_$${platform#*/}; \
+		export GOOS=$${platform%/*} GOARCH=$${platform#*/}; \
+		name=daybook_$(VERSION)_$${GOOS}_$$GOARCH; \
 		mkdir dist/$$name; \
-		GOOS=$$os GOARCH=$$arch go build -trimpath $(VCS) -ldflags "-s -w -X daybook/internal/build.version=$(VERSION)" -o dist/$$name ./cmd/worker ./cmd/api; \
-		cp README.md LICENSE CHANGELOG.md dist/$$name; \
-		tar -C dist --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$$(git log -1 --format=%ct) -cf - $$name | gzip -n > dist/$$name.tar.gz; \
+		go build -trimpath $(VCS) -ldflags '-s -w $(BUILD_INFO)' -o dist/$$name ./cmd/worker ./cmd/api; \
+		{ git ls-files README.md LICENSE CHANGELOG.md docs deploy 2>/dev/null || \
+			find README.md LICENSE CHANGELOG.md docs deploy -path deploy/compose/secrets -prune -o -type f ! -name .env -print; } >dist/files; \
+		grep -v '\.go$$\|/go\.\(mod\|sum\)$$' dist/files | while read -r file; do \
+			mkdir -p "dist/$$name/$$(dirname "$$file")" && cp "$$file" "dist/$$name/$$file" || exit 1; \
+		done; \
+		bin/archive --time="$$epoch" dist/$$name; \
+		for main in worker api; do \
+			bin/cyclonedx-gomod bin -json -licenses -std -noserial -version $(VERSION) -output dist/bom dist/$$name/$$main 2>dist/log || { cat dist/log >&2; exit 1; }; \
+			sed '/^ *"timestamp": /d' dist/bom >dist/$${name}_$$main.cdx.json; \
+		done; \
 		rm -r dist/$$name; \
 		echo dist/$$name.tar.gz; \
 	done; \
-	for main in worker api; do \
-		go run $(CYCLONEDX) app -json -licenses -main cmd/$$main -output dist/daybook_$(VERSION)_$$main.cdx.json .; \
-	done; \
-	cd dist && sha256sum *.tar.gz *.cdx.json > checksums.txt
+	rm dist/bom dist/files dist/log; cd dist; \
+	if command -v sha256sum >/dev/null; then sha256sum *.tar.gz *.cdx.json; else shasum -a 256 *.tar.gz *.cdx.json; fi >checksums.txt
 
 .PHONY: lint
 lint: ## check the code with golangci-lint
@@ -130,7 +150,7 @@ check-generated: ## fail when the Go code of the queries is not current
 
 .PHONY: build
 build: ## build bin/worker and bin/api
-	go build -trimpath $(VCS) -o bin/ ./cmd/worker ./cmd/api
+	go build -trimpath $(VCS) -ldflags '$(BUILD_INFO)' -o bin/ ./cmd/worker ./cmd/api
 
 .PHONY: clean
 clean: bin/withpg ## remove the private Postgres with its data, and what was built

@@ -8,12 +8,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// version is set by `make release`.
-var version string
+// They are set by make and by the build of the image. Where there is no repository, revision is the only way to know the commit.
+var version, revision string
 
 // Info is what is known of a build. What is not known is "unknown".
 type Info struct {
-	// Version is that of the release, "devel" for any other build.
+	// Version is what `git describe` says of the commit, "devel" for a build without make.
 	Version string
 	// Revision is the commit that it was built from, with "-dirty" if there were changes.
 	Revision string
@@ -23,12 +23,15 @@ type Info struct {
 
 // Get returns the info of this program.
 func Get() Info {
-	info := Info{Version: cmp.Or(version, "devel"), Revision: "unknown", Go: "unknown"}
+	info := Info{Version: cmp.Or(version, "devel"), Revision: cmp.Or(revision, "unknown"), Go: "unknown"}
 	b, ok := debug.ReadBuildInfo()
 	if !ok {
 		return info
 	}
 	info.Go = b.GoVersion
+	if revision != "" {
+		return info
+	}
 	dirty := false
 	for _, s := range b.Settings {
 		switch s.Key {
