@@ -31,12 +31,18 @@ import (
 // tableRow is a metric in docs/metrics.md: name, type and labels.
 var tableRow = regexp.MustCompile("(?m)^\\| `(daybook_\\w+)` \\| (\\w+) \\| ([\\w, ]*?) *\\|")
 
+// emptyCell is the end of a row that does not say what to do.
+var emptyCell = regexp.MustCompile(`(?m)^\|.*\|\s*\|$`)
+
 // TestMetricsAreDocumented compares what an api and a worker really serve with the tables.
 func TestMetricsAreDocumented(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("metrics.md")
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, row := range emptyCell.FindAllString(string(page), -1) {
+		t.Errorf("it is not said what to do: %s", row)
 	}
 	documented := make(map[string]string)
 	for _, row := range tableRow.FindAllStringSubmatch(string(page), -1) {
@@ -119,14 +125,20 @@ func workerMetrics(t *testing.T) string {
 	}
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(fleet, build.Collector())
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
-	for range ticker.C {
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			t.Fatal("waited in vain for a job of River to end")
+		}
 		if text := serve(t, promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), "/metrics"); strings.Contains(text, "daybook_river_jobs_total{") {
 			return text
 		}
 	}
-	return ""
 }
 
 func serve(t *testing.T, h http.Handler, path string) string {
