@@ -57,20 +57,21 @@ test: bin/withpg ## run the tests with the race detector (TESTFLAGS, PACKAGES)
 test-cluster: ## run the tests with several servers: a hot standby
 	@go test -tags cluster -run '^TestStandby' ./internal/httpapi
 
-# It runs prometheus and promtool of its own; where they are not installed, Debian's package is unpacked and not installed.
+# It runs programs of Prometheus of its own; where they are not installed, Debian's packages are unpacked and not installed.
 .PHONY: test-ops
 test-ops: build ## run the tests of rules, alerts, dashboard and runbook, with a real Prometheus
 	@PATH=$$PATH:$$PWD/bin/prometheus/usr/bin; \
-	if ! command -v promtool >/dev/null || ! command -v prometheus >/dev/null; then \
-		echo "Tests need Prometheus; unpacking Debian's package."; \
+	if ! command -v promtool >/dev/null || ! command -v prometheus >/dev/null || ! command -v amtool >/dev/null; then \
+		echo "Tests need Prometheus and Alertmanager; unpacking Debian's packages."; \
 		mkdir -p bin/prometheus && cd bin/prometheus && \
-		{ apt-get -q download prometheus >/dev/null 2>&1 || { apt-get -q update >/dev/null && apt-get -q download prometheus >/dev/null; }; } && \
-		dpkg -x prometheus_*.deb . && cd ../.. || exit 1; \
+		{ apt-get -q download prometheus prometheus-alertmanager >/dev/null 2>&1 || \
+			{ apt-get -q update >/dev/null && apt-get -q download prometheus prometheus-alertmanager >/dev/null; }; } && \
+		for package in *.deb; do dpkg -x "$$package" . || exit 1; done && cd ../.. || exit 1; \
 	fi; \
 	go test -tags ops -count 1 -timeout 15m ./internal/ops
 
 .PHONY: check-deploy
-check-deploy: ## parse the files of deploy/ with yamllint, kubectl and systemd-analyze
+check-deploy: ## parse the files of deploy/ with the code of Kubernetes, Compose and BuildKit, and with systemd-analyze
 	@deploy/check.sh
 
 # The fault suite makes clusters of its own too. CHAOSFLAGS are flags of go test and of the suite: see docs/reliability.md.

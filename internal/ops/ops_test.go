@@ -25,13 +25,14 @@ func TestRulesAreRight(t *testing.T) {
 	if err != nil || len(rules) == 0 {
 		t.Fatalf("%q, %v", rules, err)
 	}
-	for _, args := range [][]string{
-		{"check", "config", "../../deploy/prometheus/prometheus.yml"},
-		{"check", "rules", rulesPath},
-		append([]string{"test", "rules"}, rules...),
+	for _, command := range [][]string{
+		{"promtool", "check", "config", "../../deploy/prometheus/prometheus.yml"},
+		{"promtool", "check", "config", "--syntax-only", "../../deploy/compose/prometheus.yml"},
+		append([]string{"promtool", "test", "rules"}, rules...),
+		{"amtool", "check-config", "../../deploy/compose/alertmanager.yml"},
 	} {
-		if out, err := exec.CommandContext(t.Context(), "promtool", args...).CombinedOutput(); err != nil {
-			t.Errorf("promtool %q: %v\n%s", args, err, out)
+		if out, err := exec.CommandContext(t.Context(), command[0], command[1:]...).CombinedOutput(); err != nil {
+			t.Errorf("%q: %v\n%s", command, err, out)
 		}
 	}
 }
