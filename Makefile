@@ -123,7 +123,7 @@ release: ## build archives for all platforms in dist/, with checksums and SBOMs 
 		go build -trimpath $(VCS) -ldflags '-s -w $(BUILD_INFO)' -o dist/$$name ./cmd/worker ./cmd/api; \
 		{ git ls-files README.md LICENSE CHANGELOG.md docs deploy 2>/dev/null || \
 			find README.md LICENSE CHANGELOG.md docs deploy -path deploy/compose/secrets -prune -o -type f ! -name .env -print; } >dist/files; \
-		grep -v '\.go$$\|/go\.\(mod\|sum\)$$' dist/files | while read -r file; do \
+		grep -v '\.go$$\|^deploy/check' dist/files | while read -r file; do \
 			mkdir -p "dist/$$name/$$(dirname "$$file")" && cp "$$file" "dist/$$name/$$file" || exit 1; \
 		done; \
 		bin/archive --time="$$epoch" dist/$$name; \

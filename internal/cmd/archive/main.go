@@ -56,7 +56,7 @@ func write(archive *tar.Writer, folder string, changed time.Time) error {
 	if err != nil {
 		return err
 	}
-	defer root.Close()
+	defer root.Close() //nolint:errcheck // It is only read.
 	return fs.WalkDir(root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -85,7 +85,7 @@ func write(archive *tar.Writer, folder string, changed time.Time) error {
 		if err != nil {
 			return err
 		}
-		defer file.Close()
+		defer file.Close() //nolint:errcheck // It is only read.
 		_, err = io.Copy(archive, file)
 		return err
 	})

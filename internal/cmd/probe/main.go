@@ -18,7 +18,7 @@ func main() {
 		fmt.Fprintf(os.Stderr, "probe: %v\n", err)
 		os.Exit(1)
 	}
-	response.Body.Close()
+	response.Body.Close() //nolint:errcheck // Only the status is of interest.
 	fmt.Println(response.Status)
 	if response.StatusCode != http.StatusOK {
 		os.Exit(1)
