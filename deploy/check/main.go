@@ -34,10 +34,10 @@ func main() {
 	} {
 		if err := check.run(deploy); err != nil {
 			failed = true
-			fmt.Printf("FAILED  %s\n%v\n", check.what, err)
+			fmt.Fprintf(os.Stdout, "FAILED  %s\n%v\n", check.what, err)
 			continue
 		}
-		fmt.Printf("ok      %s\n", check.what)
+		fmt.Fprintf(os.Stdout, "ok      %s\n", check.what)
 	}
 	if failed {
 		os.Exit(1)
