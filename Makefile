@@ -13,10 +13,8 @@ TESTFLAGS ?=
 PACKAGES  ?= ./...
 ARGS      ?=
 
-# Go asks git about the commit, and fails when git distrusts the owner of the checkout.
-VCS := $(shell git status --porcelain >/dev/null 2>&1 || echo -buildvcs=false)
-
-# What --version and daybook_build_info say.
+# What --version and daybook_build_info say. Go itself does not ask git: it fails when git distrusts the owner of the checkout, and without git it would
+# make other bytes of the same commit.
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 REVISION   ?= $(shell git rev-parse HEAD 2>/dev/null)$(if $(filter %-dirty,$(VERSION)),-dirty)
 BUILD_INFO  = -X daybook/internal/build.version=$(VERSION) -X daybook/internal/build.revision=$(REVISION)
@@ -120,7 +118,7 @@ release: ## build archives for all platforms in dist/, with checksums and SBOMs 
 		export GOOS=$${platform%/*} GOARCH=$${platform#*/}; \
 		name=daybook_$(VERSION)_$${GOOS}_$$GOARCH; \
 		mkdir dist/$$name; \
-		go build -trimpath $(VCS) -ldflags '-s -w $(BUILD_INFO)' -o dist/$$name ./cmd/worker ./cmd/api; \
+		go build -trimpath -buildvcs=false -ldflags '-s -w $(BUILD_INFO)' -o dist/$$name ./cmd/worker ./cmd/api; \
 		{ git ls-files README.md LICENSE CHANGELOG.md docs deploy 2>/dev/null || \
 			find README.md LICENSE CHANGELOG.md docs deploy -path deploy/compose/secrets -prune -o -type f ! -name .env -print; } >dist/files; \
 		grep -v '\.go$$\|^deploy/check' dist/files | while read -r file; do \
@@ -151,7 +149,7 @@ check-generated: ## fail when the Go code of the queries is not current
 
 .PHONY: build
 build: ## build bin/worker and bin/api
-	go build -trimpath $(VCS) -ldflags '$(BUILD_INFO)' -o bin/ ./cmd/worker ./cmd/api
+	go build -trimpath -buildvcs=false -ldflags '$(BUILD_INFO)' -o bin/ ./cmd/worker ./cmd/api
 
 .PHONY: clean
 clean: bin/withpg ## remove the private Postgres with its data, and what was built
