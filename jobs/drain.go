@@ -15,6 +15,9 @@ import (
 const (
 	// maxGrouped is how many entries one drain gets, unless a single shard has more: about one transaction.
 	maxGrouped = 4000
+	// veryLong is how many numbers are between the first entry of a shard and its last where the queue is very long. All shards take their numbers
+	// from one sequence.
+	veryLong = 64_000
 	// maxCounted bounds the count of a shard's entries.
 	maxCounted = 1000
 	// minWait is how long an entry waits at least, in seconds, unless there are enough for a transaction. However many workers look at the queue, few
@@ -22,9 +25,11 @@ const (
 	minWait = 0.25
 )
 
-// DrainArgs are those of a drain of some shards, one after the other.
+// DrainArgs are those of a drain of some shards.
 type DrainArgs struct {
 	Shards []int16 `json:"shards"`
+	// After, if any, has for each shard the number of the entry behind which the drain begins, instead of at the beginning of the queue.
+	After []int64 `json:"after,omitempty"`
 	// Tick is the second of the tick that found entries, by the database's clock.
 	Tick int64 `json:"tick"`
 }
@@ -45,7 +50,7 @@ func (w *drainWorker) Timeout(*river.Job[DrainArgs]) time.Duration { return drai
 func (w *drainWorker) Work(ctx context.Context, job *river.Job[DrainArgs]) error {
 	budget, cancel := context.WithTimeout(w.fleet.stopping, drainBudget)
 	defer cancel()
-	result, err := rollup.Drain(ctx, w.fleet.config.Pool, job.Args.Shards, func() bool { return budget.Err() != nil })
+	result, err := rollup.DrainFrom(ctx, w.fleet.config.Pool, job.Args.Shards, job.Args.After, func() bool { return budget.Err() != nil })
 	w.fleet.metrics.drained(result)
 	w.fleet.metrics.ended(workDrain, ctx.Err() != nil, err)
 	for _, q := range result.Quarantined {
@@ -97,7 +102,8 @@ func isDue(waiting []queries.ListDirtyShardsRow) bool {
 
 // groupShards puts shards together as long as one transaction does for all of them. Each bucket that changes is then written once
 // in a tick, and not once for each shard: a row that is written often is slow to find while a transaction of the host keeps Postgres
-// from cleaning up. A long queue is cut into many drains, which work beside each other.
+// from cleaning up. A long queue is cut into many drains, which work beside each other. If it is very long, each begins in another part of it:
+// entries that came together are of the same days, and drains that write the same buckets wait for each other.
 func groupShards(waiting []queries.ListDirtyShardsRow) []DrainArgs {
 	var groups []DrainArgs
 	entries := int64(0)
@@ -110,5 +116,24 @@ func groupShards(waiting []queries.ListDirtyShardsRow) []DrainArgs {
 		last.Shards = append(last.Shards, w.Shard)
 		entries += w.Entries
 	}
+	spread(groups, waiting)
 	return groups
+}
+
+// spread lets the groups of a very long queue begin in parts of it that are as far from each other as can be. The first begins at the beginning.
+func spread(groups []DrainArgs, waiting []queries.ListDirtyShardsRow) {
+	n := 0
+	for i := range groups {
+		shards := waiting[n : n+len(groups[i].Shards)]
+		n += len(shards)
+		var after []int64
+		for _, w := range shards {
+			if length := w.LastID - w.FirstID; length >= veryLong {
+				after = append(after, w.FirstID+length*int64(i)/int64(len(groups)))
+			}
+		}
+		if i > 0 && len(after) == len(shards) {
+			groups[i].After = after
+		}
+	}
 }

@@ -254,6 +254,7 @@ func (f *Fleet) tick(ctx context.Context, search bool) (waiting bool, err error)
 	if err != nil {
 		return false, err
 	}
+	isLong := len(jobs) > 1
 	if around.HasScopes {
 		jobs = append(jobs, river.InsertManyParams{Args: ExpandArgs{Tick: around.Tick}})
 	}
@@ -269,7 +270,9 @@ func (f *Fleet) tick(ctx context.Context, search bool) (waiting bool, err error)
 		})
 	}
 	if search {
-		jobs = append(jobs, river.InsertManyParams{Args: VerifyArgs{Minute: around.Tick / int64(verifyEvery.Seconds())}})
+		if !isLong { // What waits in a long queue could not be compared anyway.
+			jobs = append(jobs, river.InsertManyParams{Args: VerifyArgs{Minute: around.Tick / int64(verifyEvery.Seconds())}})
+		}
 		due, err := f.zoneCheckDue(ctx)
 		if err != nil {
 			return waiting, err

@@ -23,8 +23,9 @@ SELECT set_config('idle_in_transaction_session_timeout', @idle_timeout::text, tr
     set_config('tcp_user_timeout', @idle_timeout::text, true);
 
 -- name: ClaimDirtyTasks :many
--- The first entries of the shards, in the order of their numbers, so that none waits for another shard, each after the one that is given or, where that is negative, from where the queue begins. The
--- snapshot tells AdvanceProgress which transactions this statement could not see.
+-- The first entries of the shards, in the order of their numbers, so that none waits for another shard, each after the one that is given or,
+-- where that is negative, from where the queue begins; of one shard shard_entries at most. The snapshot tells AdvanceProgress which
+-- transactions this statement could not see.
 SELECT d.shard, d.id, d.task_id, pg_current_snapshot()::text AS snapshot
 FROM (SELECT unnest(@shards::smallint[]) AS shard, unnest(@after_ids::bigint[]) AS after_id) s
 CROSS JOIN LATERAL (
@@ -32,7 +33,7 @@ CROSS JOIN LATERAL (
     FROM daybook.task_usage_daily_dirty e
     WHERE e.shard = s.shard AND e.id > CASE WHEN s.after_id < 0 THEN daybook.queue_start(s.shard) ELSE s.after_id END
     ORDER BY e.id
-    LIMIT @max_entries
+    LIMIT @shard_entries
 ) d
 ORDER BY d.id
 LIMIT @max_entries;

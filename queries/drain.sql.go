@@ -164,13 +164,14 @@ CROSS JOIN LATERAL (
     LIMIT $3
 ) d
 ORDER BY d.id
-LIMIT $3
+LIMIT $4
 `
 
 type ClaimDirtyTasksParams struct {
-	Shards     []int16
-	AfterIds   []int64
-	MaxEntries int32
+	Shards       []int16
+	AfterIds     []int64
+	ShardEntries int32
+	MaxEntries   int32
 }
 
 type ClaimDirtyTasksRow struct {
@@ -180,10 +181,16 @@ type ClaimDirtyTasksRow struct {
 	Snapshot string
 }
 
-// The first entries of the shards, in the order of their numbers, so that none waits for another shard, each after the one that is given or, where that is negative, from where the queue begins. The
-// snapshot tells AdvanceProgress which transactions this statement could not see.
+// The first entries of the shards, in the order of their numbers, so that none waits for another shard, each after the one that is given or,
+// where that is negative, from where the queue begins; of one shard shard_entries at most. The snapshot tells AdvanceProgress which
+// transactions this statement could not see.
 func (q *Queries) ClaimDirtyTasks(ctx context.Context, arg ClaimDirtyTasksParams) ([]ClaimDirtyTasksRow, error) {
-	rows, err := q.db.Query(ctx, claimDirtyTasks, arg.Shards, arg.AfterIds, arg.MaxEntries)
+	rows, err := q.db.Query(ctx, claimDirtyTasks,
+		arg.Shards,
+		arg.AfterIds,
+		arg.ShardEntries,
+		arg.MaxEntries,
+	)
 	if err != nil {
 		return nil, err
 	}

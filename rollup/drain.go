@@ -86,9 +86,14 @@ type BelowZero struct {
 // any number of processes at once. A batch that fails because of a task's data is split until that task stands alone; then the task
 // is quarantined. Any other error ends the drain and loses nothing: the entries stay for the next one.
 func Drain(ctx context.Context, db DB, shards []int16, enough func() bool) (DrainResult, error) {
+	return DrainFrom(ctx, db, shards, nil, enough)
+}
+
+// DrainFrom is Drain, from behind the entries of these numbers, one for each shard. With after nil it begins where the queue does.
+func DrainFrom(ctx context.Context, db DB, shards []int16, after []int64, enough func() bool) (DrainResult, error) {
 	var (
 		total DrainResult
-		pass  = newDrainPass(shards)
+		pass  = newDrainPass(shards, after)
 		limit = int32(maxEntries)
 	)
 	for enough == nil || !enough() {
@@ -128,8 +133,12 @@ func Drain(ctx context.Context, db DB, shards []int16, enough func() bool) (Drai
 			continue
 		case isLockConflict(err) && len(pass.shards) > 1:
 			// What one shard needs must not keep the others.
-			for _, shard := range pass.shards {
-				alone, err := Drain(ctx, db, []int16{shard}, enough)
+			for i, shard := range pass.shards {
+				var from []int64
+				if pass.partial {
+					from = pass.last[i : i+1]
+				}
+				alone, err := DrainFrom(ctx, db, []int16{shard}, from, enough)
 				total.add(alone)
 				if err != nil {
 					return total, err
@@ -162,17 +171,23 @@ type drainPass struct {
 	last, left []int64
 	// snapshot is that of the first claim. What it does not see may still come, with any number.
 	snapshot string
+	// partial is set if the pass did not begin where the queue does: then it tells nothing of how far the queue is drained.
+	partial bool
 }
 
-func newDrainPass(shards []int16) drainPass {
-	return drainPass{
+func newDrainPass(shards []int16, after []int64) drainPass {
+	pass := drainPass{
 		shards: shards, last: slices.Repeat([]int64{-1}, len(shards)), left: slices.Repeat([]int64{math.MaxInt64}, len(shards)),
 	}
+	if after != nil {
+		pass.last, pass.partial = slices.Clone(after), true
+	}
+	return pass
 }
 
 // keep returns the pass through those of its shards that are locked.
 func (p drainPass) keep(locked []int16) drainPass {
-	kept := drainPass{snapshot: p.snapshot}
+	kept := drainPass{snapshot: p.snapshot, partial: p.partial}
 	for i, shard := range p.shards {
 		if slices.Contains(locked, shard) {
 			kept.shards = append(kept.shards, shard)
@@ -207,11 +222,15 @@ func (p drainPass) drainOnce(ctx context.Context, q *queries.Queries, limit int3
 		return drainBatch{busy: true}, nil
 	}
 	next := p.keep(locked)
-	entries, err := q.ClaimDirtyTasks(ctx, queries.ClaimDirtyTasksParams{Shards: next.shards, AfterIds: next.last, MaxEntries: limit})
+	// Twice the share of a shard is enough where all have much, and costs little where it is not.
+	ofShard := max(1, 2*limit/int32(len(next.shards))) //nolint:gosec // Some shards.
+	entries, err := q.ClaimDirtyTasks(ctx, queries.ClaimDirtyTasksParams{
+		Shards: next.shards, AfterIds: next.last, MaxEntries: limit, ShardEntries: ofShard,
+	})
 	if err != nil {
 		return drainBatch{}, fmt.Errorf("claim dirty tasks: %w", err)
 	}
-	batch := drainBatch{claimed: len(entries), done: len(entries) < int(limit)}
+	batch := drainBatch{claimed: len(entries), done: len(entries) < int(limit) && !anyShardHas(entries, ofShard)}
 	if len(entries) > 0 {
 		batch.first = entries[0]
 		if next.snapshot == "" {
@@ -224,7 +243,7 @@ func (p drainPass) drainOnce(ctx context.Context, q *queries.Queries, limit int3
 		batch.done = batch.done && reached
 	}
 	batch.next = next
-	if batch.done && next.snapshot != "" {
+	if batch.done && next.snapshot != "" && !next.partial {
 		err := q.AdvanceProgress(ctx, queries.AdvanceProgressParams{
 			Shards: next.shards, LastIds: next.last, LeftIds: next.left, Snapshot: next.snapshot, MinStep: progressStep,
 		})
@@ -233,6 +252,17 @@ func (p drainPass) drainOnce(ctx context.Context, q *queries.Queries, limit int3
 		}
 	}
 	return batch, nil
+}
+
+// anyShardHas tells whether so many of the entries are of one shard.
+func anyShardHas(entries []queries.ClaimDirtyTasksRow, n int32) bool {
+	of := make(map[int16]int32)
+	for i := range entries {
+		if of[entries[i].Shard]++; of[entries[i].Shard] >= n {
+			return true
+		}
+	}
+	return false
 }
 
 // count counts entries that are claimed and deletes them, and moves the pass on. It returns false if it did not get to the last of them.
