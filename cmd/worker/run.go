@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -22,6 +24,14 @@ const (
 	startTimeout = 10 * time.Second
 	// Between two attempts is the time from minStartPause, doubled each time, to maxStartPause. It is short: all changes wait meanwhile.
 	minStartPause, maxStartPause = time.Second, 5 * time.Second
+)
+
+// The garbage of a batch is large beside what lives of it. These bound the heap of a worker with default flags so that the process stays below
+// 64 MiB while it drains a long queue; that costs a tenth of its CPU time more than Go's defaults. GOGC and GOMEMLIMIT win over them.
+const (
+	gcPercent      = 75
+	heapLimit      = 20 << 20
+	heapOfOneDrain = 6 << 20
 )
 
 type runCmd struct {
@@ -57,6 +67,12 @@ func (c *runCmd) Run(e *env) error {
 	listener, err := c.listenAdmin(e.logger)
 	if err != nil {
 		return err
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(heapLimit + int64(c.DrainWorkers)*heapOfOneDrain)
 	}
 	// Metrics are there until the last job has ended.
 	serving, stopServing := context.WithCancel(context.WithoutCancel(e.ctx))
