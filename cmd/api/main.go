@@ -64,8 +64,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "api: %v\nSee api --help.\n", err)
 		return 2
 	}
-	e := &env{ctx: ctx, cli: &c, logger: c.Log.New(stderr), stdout: stdout}
-	if err := parsed.Run(e); err != nil {
+	logger, flush := c.Log.NewBuffered(stderr)
+	e := &env{ctx: ctx, cli: &c, logger: logger, stdout: stdout}
+	err = parsed.Run(e)
+	flush()
+	if err != nil {
 		fmt.Fprintf(stderr, "api: %v\n", err)
 		if _, usage := errors.AsType[usageError](err); usage {
 			return 2

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -78,7 +79,11 @@ func (c *serveCmd) check() error {
 // time to stay below some 10 MiB.
 const gcPercent = 400
 
-// Run serves until the context of e is done, then lets running requests finish.
+// heapLimit makes it collect more often before the process needs 64 MiB.
+const heapLimit = 40 << 20
+
+// Run serves until the context of e is done, then lets running requests finish. It uses half of the cores, unless GOMAXPROCS says otherwise: the
+// work is done by Postgres, often on the same machine, and the threads of Go that look for work of theirs keep it from that.
 func (c *serveCmd) Run(e *env) error {
 	if err := c.check(); err != nil {
 		return usageError{err}
@@ -112,6 +117,12 @@ func (c *serveCmd) Run(e *env) error {
 	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(heapLimit)
+	}
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2))
 	}
 	longest := timeout
 	if c.AllowWrites {
