@@ -204,6 +204,34 @@ func TestShardsAreGrouped(t *testing.T) {
 }
 
 // Where the clock is set back, its seconds come a second time, and their jobs too.
+func TestDrainsOfAVeryLongQueueAreSpread(t *testing.T) {
+	t.Parallel()
+	shards := func(length int64) (rows []queries.ListDirtyShardsRow) {
+		for shard := range int16(8) {
+			rows = append(rows, queries.ListDirtyShardsRow{Shard: shard, Entries: 1000, FirstID: 100, LastID: 100 + length})
+		}
+		return rows
+	}
+	for _, test := range []struct {
+		name    string
+		waiting []queries.ListDirtyShardsRow
+		want    [][]int64
+	}{
+		{"long", shards(veryLong - 1), [][]int64{nil, nil}},
+		{"very long", shards(veryLong), [][]int64{nil, {32100, 32100, 32100, 32100}}},
+		{"one group", shards(veryLong)[:4], [][]int64{nil}},
+		{"one shard that is not", append(shards(veryLong)[:7], shards(0)[7]), [][]int64{nil, nil}},
+	} {
+		var got [][]int64
+		for _, g := range groupShards(test.waiting) {
+			got = append(got, g.After)
+		}
+		if !slices.EqualFunc(got, test.want, slices.Equal) {
+			t.Errorf("%s: %v, want %v", test.name, got, test.want)
+		}
+	}
+}
+
 func TestJobsOfASecondThatComesAgain(t *testing.T) {
 	t.Parallel()
 	_, fleet, _ := setup(t)

@@ -119,11 +119,13 @@ var errRollBack = errors.New("rolled back on purpose")
 // transact runs one transaction of one to four operations. Some are rolled back, and conflicts between writers are part of the
 // game.
 func transact(ctx context.Context, pool *pgxpool.Pool, random *rand.Rand, w world, operations []operation, start time.Time) error {
+	provider := pick(random, []string{"claude", "codex"})
 	args := pgx.NamedArgs{
 		"workspace": pick(random, w.workspaces), "project": pick(random, w.projects), "agent": pick(random, w.agents),
 		"runtime": pick(random, w.runtimes), "runtime2": pick(random, w.runtimes), "issue": pick(random, w.issues),
 		"task": pick(random, w.tasks), "task2": pick(random, w.tasks),
-		"provider": pick(random, []string{"claude", "codex"}), "model": pick(random, []string{"large", "small"}),
+		// Some models both providers have, and some one.
+		"provider": provider, "model": pick(random, []string{"large", "small", provider + "'s own"}),
 		"zone": pick(random, zones), "status": pick(random, []string{"completed", "failed", "cancelled"}),
 		"tokens": random.Int64N(1000), "chance": random.IntN(100),
 		// Whole quarters of an hour, so that rows of one task share buckets and instants.
