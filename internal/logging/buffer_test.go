@@ -71,7 +71,7 @@ func TestManyLinesDoNotWait(t *testing.T) {
 	logger, flush := logging.Config{}.NewBuffered(out)
 	long := strings.Repeat("x", 1<<10)
 	for range 70 {
-		logger.Info(long)
+		logger.Info("long", slog.String("text", long))
 	}
 	if len(out.lines()) < 60 {
 		t.Errorf("%d lines are written", len(out.lines()))
