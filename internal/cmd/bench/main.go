@@ -42,7 +42,7 @@ type cli struct {
 	Held          time.Duration `default:"2m" help:"How long queue keeps a transaction open. Default ${default}."`
 	Idle          time.Duration `default:"30s" help:"How long idle processes are watched. Default ${default}."`
 	Connections   []int         `default:"1,8,64" help:"Numbers of connections that read is measured with. Default 1,8,64."`
-	ReadRounds    int           `name:"read-rounds" default:"2" help:"Rounds of read for each endpoint, of which the median counts. pgbench and the api take turns. Default ${default}."`
+	ReadRounds    int           `name:"read-rounds" default:"1" help:"Rounds of read for each endpoint, of which the median counts. pgbench and the api take turns. Default ${default}."`
 	ReadDuration  time.Duration `name:"read-duration" default:"1s" help:"How long pgbench, then the api, are measured in each round of read; whole seconds. Default ${default}."`
 	Endpoint      string        `placeholder:"SUBSTRING" help:"Of read, measure only the endpoint of this path or, if there is none, those with this in their path."`
 	LiteralNulls  bool          `name:"literal-nulls" help:"Write nulls into pgbench's statement, instead of sending them as parameters as the api does. Postgres may then choose another plan."`
