@@ -18,8 +18,9 @@ const (
 	// veryLong is how many numbers are between the first entry of a shard and its last where the queue is very long. All shards take their numbers
 	// from one sequence.
 	veryLong = 64_000
-	// maxCounted bounds the count of a shard's entries.
-	maxCounted = 1000
+	// maxCounted bounds the count of a shard's entries. A shard that has as many counts as fullShard.
+	maxCounted = 300
+	fullShard  = maxGrouped / 4
 	// minWait is how long an entry waits at least, in seconds, unless there are enough for a transaction. However many workers look at the queue, few
 	// entries are left to come together, and no bucket is written more often than four times a second.
 	minWait = 0.25
@@ -108,13 +109,17 @@ func groupShards(waiting []queries.ListDirtyShardsRow) []DrainArgs {
 	var groups []DrainArgs
 	entries := int64(0)
 	for _, w := range waiting {
-		if len(groups) == 0 || entries+w.Entries > maxGrouped {
+		n := w.Entries
+		if n >= maxCounted {
+			n = max(n, fullShard)
+		}
+		if len(groups) == 0 || entries+n > maxGrouped {
 			groups = append(groups, DrainArgs{Tick: w.Tick})
 			entries = 0
 		}
 		last := &groups[len(groups)-1]
 		last.Shards = append(last.Shards, w.Shard)
-		entries += w.Entries
+		entries += n
 	}
 	spread(groups, waiting)
 	return groups

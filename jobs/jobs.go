@@ -53,6 +53,8 @@ const (
 	tickTimeout = 3 * time.Second
 	// searchTimeout ends a search for outdated buckets that waits for a lock on the host's table. The next one finds them.
 	searchTimeout = 500 * time.Millisecond
+	// maxPassedOver is how many verifications a long queue keeps away, one after the other: those of ten minutes.
+	maxPassedOver = 40
 	// maxMisses is after how many failed ticks in a row a process is not ready. It begins with as many.
 	maxMisses = 3
 	// pooledPoll is the time between two looks for drains where nobody is notified of them.
@@ -132,6 +134,8 @@ type Fleet struct {
 	stopping context.Context
 	stop     context.CancelFunc
 	ticking  sync.WaitGroup
+	// passedOver counts the verifications that were not asked for because the queue was long.
+	passedOver int
 	// zoneRevision is what the last tick saw, nil before the first.
 	zoneRevision *int64
 }
@@ -239,8 +243,9 @@ func (f *Fleet) tickUntilStopped() {
 	}
 }
 
-// tick looks at what there is to do and inserts a job for each piece of it. It tells whether there is anything in the queue. Drains come first: they
-// must not wait for anything that waits for a table of the host.
+// tick looks at what there is to do and inserts a job for each piece of it. It tells whether to look again sooner: there is something in the queue, and
+// it is not long, for then drains are at work for longer than a tick. Drains come first: they must not wait for anything that waits for a table of the
+// host.
 func (f *Fleet) tick(ctx context.Context, search bool) (waiting bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, tickTimeout)
 	defer cancel()
@@ -255,6 +260,7 @@ func (f *Fleet) tick(ctx context.Context, search bool) (waiting bool, err error)
 		return false, err
 	}
 	isLong := len(jobs) > 1
+	waiting = waiting && !isLong
 	if around.HasScopes {
 		jobs = append(jobs, river.InsertManyParams{Args: ExpandArgs{Tick: around.Tick}})
 	}
@@ -270,7 +276,9 @@ func (f *Fleet) tick(ctx context.Context, search bool) (waiting bool, err error)
 		})
 	}
 	if search {
-		if !isLong { // What waits in a long queue could not be compared anyway.
+		// What waits in a long queue could not be compared anyway. But no queue keeps verifications away for ever.
+		if f.passedOver++; !isLong || f.passedOver > maxPassedOver {
+			f.passedOver = 0
 			jobs = append(jobs, river.InsertManyParams{Args: VerifyArgs{Minute: around.Tick / int64(verifyEvery.Seconds())}})
 		}
 		due, err := f.zoneCheckDue(ctx)

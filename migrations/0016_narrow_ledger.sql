@@ -2,11 +2,11 @@
 -- common. Facts and buckets take half the space, keys are compared faster, and less of the log is written.
 --
 -- What holds the rows has new names: ledger_… for facts, bucket_… for the rollups of usage. Views of the old names show the rows as they were, and
--- are for queries of one's own; nothing of Daybook reads them. Workers of the version before fail until they are replaced, and lose nothing.
+-- are for queries of one's own; nothing of Daybook reads them. Workers and apis of the version before fail until they are replaced, and lose nothing.
 
 -- +goose Up
 
--- Drains and rebuilds wait until this is committed. The api and the host go on.
+-- Drains and rebuilds wait until this is committed. The host goes on, and so does the api until the last moment.
 LOCK TABLE daybook.task_fact, daybook.task_usage_fact, daybook.task_usage_daily, daybook.task_usage_daily_by_agent, daybook.task_usage_daily_by_hour,
     daybook.workspace_usage_daily, daybook.workspace_usage_daily_by_agent IN SHARE ROW EXCLUSIVE MODE;
 
@@ -206,6 +206,30 @@ ALTER TABLE daybook.bucket_workspace_usage_by_agent ADD PRIMARY KEY (workspace_i
 CREATE OR REPLACE FUNCTION daybook.writes_per_generation() RETURNS smallint
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
 AS 'SELECT 16::smallint';
+
+-- From here on readers wait too: the api until this is committed, which is at once, and this for readers. In the order in which the api reads, or the two
+-- would wait for each other; and for no longer than 100 ms at a time, so that questions do not queue up behind a verification.
+-- +goose StatementBegin
+DO $$
+BEGIN
+    FOR attempt IN 1..3000 LOOP
+        BEGIN
+            SET LOCAL lock_timeout = '100ms';
+            LOCK TABLE daybook.task_usage_daily, daybook.task_usage_daily_by_agent, daybook.task_usage_daily_by_hour,
+                daybook.workspace_usage_daily_by_agent, daybook.workspace_usage_daily, daybook.task_usage_fact, daybook.task_fact
+                IN ACCESS EXCLUSIVE MODE;
+            EXIT;
+        EXCEPTION
+            WHEN lock_not_available OR deadlock_detected THEN
+                IF attempt = 3000 THEN
+                    RAISE;
+                END IF;
+                PERFORM pg_sleep(0.1);
+        END;
+    END LOOP;
+END
+$$;
+-- +goose StatementEnd
 
 DROP VIEW daybook.task_contribution;
 DROP VIEW daybook.workspace_contribution;
@@ -499,6 +523,7 @@ CREATE TRIGGER by_name INSTEAD OF INSERT ON daybook.workspace_usage_daily FOR EA
 CREATE TRIGGER by_name INSTEAD OF INSERT ON daybook.workspace_usage_daily_by_agent FOR EACH ROW EXECUTE FUNCTION daybook.insert_by_name();
 
 -- +goose Down
+-- What has a number that stands for nothing, after somebody deleted rows by hand, is left out.
 CREATE OR REPLACE FUNCTION daybook.writes_per_generation() RETURNS smallint
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
 AS 'SELECT 64::smallint';
@@ -522,7 +547,7 @@ CREATE TABLE daybook.task_fact (
     completed_at timestamptz,
     failed       boolean NOT NULL
 ) WITH (fillfactor = 90);
-INSERT INTO daybook.task_fact SELECT * FROM daybook.wide_task_fact;
+INSERT INTO daybook.task_fact SELECT * FROM daybook.wide_task_fact WHERE agent_id IS NOT NULL;
 CREATE INDEX task_fact_runtime_idx ON daybook.task_fact (runtime_id);
 COMMENT ON TABLE daybook.task_fact IS 'What the rollups count now for each task that was started. completed_at is set for completed and failed tasks only.';
 
@@ -543,7 +568,7 @@ CREATE TABLE daybook.task_usage_fact (
     writes             smallint NOT NULL DEFAULT 0,
     PRIMARY KEY (task_id, provider, model, generation)
 ) WITH (fillfactor = 90);
-INSERT INTO daybook.task_usage_fact SELECT * FROM daybook.wide_task_usage_fact;
+INSERT INTO daybook.task_usage_fact SELECT * FROM daybook.wide_task_usage_fact WHERE agent_id IS NOT NULL AND provider IS NOT NULL;
 CREATE INDEX task_usage_fact_runtime_idx ON daybook.task_usage_fact (runtime_id, created_at);
 COMMENT ON TABLE daybook.task_usage_fact IS 'What the rollups count now for each usage row.';
 COMMENT ON COLUMN daybook.task_usage_fact.generation IS 'Rises with the writes. It means nothing to readers.';
@@ -563,7 +588,7 @@ CREATE TABLE daybook.task_usage_daily (
     writes             smallint NOT NULL DEFAULT 0,
     PRIMARY KEY (runtime_id, bucket_date, provider, model, generation)
 ) WITH (fillfactor = 80);
-INSERT INTO daybook.task_usage_daily SELECT * FROM daybook.wide_task_usage_daily;
+INSERT INTO daybook.task_usage_daily SELECT * FROM daybook.wide_task_usage_daily WHERE provider IS NOT NULL;
 
 CREATE TABLE daybook.task_usage_daily_by_agent (
     runtime_id         uuid NOT NULL,
@@ -581,7 +606,7 @@ CREATE TABLE daybook.task_usage_daily_by_agent (
     writes             smallint NOT NULL DEFAULT 0,
     PRIMARY KEY (runtime_id, bucket_date, agent_id, provider, model, generation)
 ) WITH (fillfactor = 80);
-INSERT INTO daybook.task_usage_daily_by_agent SELECT * FROM daybook.wide_task_usage_daily_by_agent;
+INSERT INTO daybook.task_usage_daily_by_agent SELECT * FROM daybook.wide_task_usage_daily_by_agent WHERE provider IS NOT NULL;
 COMMENT ON COLUMN daybook.task_usage_daily_by_agent.task_count IS 'Tasks whose latest usage of this agent and model is in this bucket: exact when summed over any window that ends now.';
 
 CREATE TABLE daybook.task_usage_daily_by_hour (
@@ -600,7 +625,7 @@ CREATE TABLE daybook.task_usage_daily_by_hour (
     writes             smallint NOT NULL DEFAULT 0,
     PRIMARY KEY (runtime_id, bucket_date, hour, provider, model, generation)
 ) WITH (fillfactor = 80);
-INSERT INTO daybook.task_usage_daily_by_hour SELECT * FROM daybook.wide_task_usage_daily_by_hour;
+INSERT INTO daybook.task_usage_daily_by_hour SELECT * FROM daybook.wide_task_usage_daily_by_hour WHERE provider IS NOT NULL;
 COMMENT ON COLUMN daybook.task_usage_daily_by_hour.task_count IS 'Tasks whose latest usage of this hour and model is in this bucket: exact when summed over any window that ends now.';
 
 CREATE TABLE daybook.workspace_usage_daily (
@@ -620,7 +645,7 @@ CREATE TABLE daybook.workspace_usage_daily (
     generation         integer NOT NULL DEFAULT 0,
     writes             smallint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 80);
-INSERT INTO daybook.workspace_usage_daily SELECT * FROM daybook.wide_workspace_usage_daily;
+INSERT INTO daybook.workspace_usage_daily SELECT * FROM daybook.wide_workspace_usage_daily WHERE provider IS NOT NULL;
 CREATE UNIQUE INDEX workspace_usage_daily_key ON daybook.workspace_usage_daily
     (workspace_id, bucket_date, project_id, agent_id, provider, model, generation) NULLS NOT DISTINCT;
 COMMENT ON COLUMN daybook.workspace_usage_daily.day_task_count IS 'Tasks of this day and model, each in one bucket: exact when summed over one day.';
@@ -643,7 +668,7 @@ CREATE TABLE daybook.workspace_usage_daily_by_agent (
     writes             smallint NOT NULL DEFAULT 0,
     PRIMARY KEY (workspace_id, bucket_date, agent_id, provider, model, generation)
 ) WITH (fillfactor = 80);
-INSERT INTO daybook.workspace_usage_daily_by_agent SELECT * FROM daybook.wide_workspace_usage_daily_by_agent;
+INSERT INTO daybook.workspace_usage_daily_by_agent SELECT * FROM daybook.wide_workspace_usage_daily_by_agent WHERE provider IS NOT NULL;
 COMMENT ON TABLE daybook.workspace_usage_daily_by_agent IS 'workspace_usage_daily, summed over projects.';
 
 DROP VIEW daybook.wide_task_fact, daybook.wide_task_usage_fact, daybook.wide_task_usage_daily, daybook.wide_task_usage_daily_by_agent,

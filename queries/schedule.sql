@@ -2,10 +2,10 @@
 
 -- name: ListDirtyShards :many
 -- The shards that have entries, and how many, counted up to max_entries: the cost does not grow with the queue. seconds is how long the oldest of
--- these has waited. first_id and last_id are the numbers of the first and the last entry. tick is the database's clock in whole seconds.
+-- these has waited. first_id and last_id are the numbers of the first and the last entry; of less than max_entries the last is not looked for. tick is the database's clock in whole seconds.
 SELECT s.shard::smallint AS shard, waiting.entries, extract(epoch FROM clock_timestamp() - waiting.since)::float8 AS seconds,
     waiting.first_id::bigint AS first_id,
-    coalesce((SELECT d.id FROM daybook.task_usage_daily_dirty d WHERE d.shard = s.shard ORDER BY d.id DESC LIMIT 1), waiting.first_id)::bigint AS last_id,
+    coalesce(tail.id, waiting.first_id)::bigint AS last_id,
     floor(extract(epoch FROM clock_timestamp()))::bigint AS tick
 FROM generate_series(0, daybook.shard_count() - 1) AS s (shard)
 CROSS JOIN LATERAL (
@@ -17,6 +17,12 @@ CROSS JOIN LATERAL (
         LIMIT @max_entries
     ) capped
 ) waiting
+LEFT JOIN LATERAL (
+    SELECT d.id FROM daybook.task_usage_daily_dirty d
+    WHERE d.shard = s.shard AND waiting.entries >= @max_entries
+    ORDER BY d.id DESC
+    LIMIT 1
+) tail ON true
 WHERE waiting.entries > 0
 ORDER BY s.shard;
 

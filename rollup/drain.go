@@ -89,7 +89,8 @@ func Drain(ctx context.Context, db DB, shards []int16, enough func() bool) (Drai
 	return DrainFrom(ctx, db, shards, nil, enough)
 }
 
-// DrainFrom is Drain, from behind the entries of these numbers, one for each shard. With after nil it begins where the queue does.
+// DrainFrom is Drain, from behind the entries of these numbers, one for each shard, and then from where the queue begins. With after nil it begins
+// there.
 func DrainFrom(ctx context.Context, db DB, shards []int16, after []int64, enough func() bool) (DrainResult, error) {
 	var (
 		total DrainResult
@@ -155,7 +156,12 @@ func DrainFrom(ctx context.Context, db DB, shards []int16, after []int64, enough
 			return total, nil
 		}
 		total.add(batch.result)
-		if batch.done {
+		switch {
+		case batch.done && pass.partial:
+			// What is before the part has waited for longer, and nobody else may get to it.
+			pass = newDrainPass(pass.shards, nil)
+			continue
+		case batch.done:
 			return total, nil
 		}
 		pass = batch.next

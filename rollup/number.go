@@ -69,25 +69,43 @@ func (l *ledger) giveNumbers(ctx context.Context, q *queries.Queries) error {
 
 func (l *ledger) numberNames(ctx context.Context, q *queries.Queries) error {
 	var names queries.ListUsageNamesParams
-	for key, name := range l.names {
-		if name.id == 0 {
-			names.Providers = append(names.Providers, key.provider)
-			names.Models = append(names.Models, key.model)
-		}
-	}
-	return number(len(names.Providers),
-		func() (int, error) {
+	return number(
+		func() int {
+			names = queries.ListUsageNamesParams{}
+			for key, name := range l.names {
+				if name.id == 0 {
+					names.Providers = append(names.Providers, key.provider)
+					names.Models = append(names.Models, key.model)
+				}
+			}
+			return len(names.Providers)
+		},
+		func() error {
 			rows, err := q.ListUsageNames(ctx, names)
 			for _, r := range rows {
 				l.names[providerModel{r.Provider, r.Model}].id = r.ID
 			}
-			return len(rows), err
+			return err
 		},
 		func() error { return q.AddUsageNames(ctx, queries.AddUsageNamesParams(names)) })
 }
 
 func (l *ledger) numberDimensions(ctx context.Context, q *queries.Queries) error {
 	var dims queries.ListDimensionsParams
+	return number(
+		func() int { dims = l.withoutNumber(); return len(dims.AgentIds) },
+		func() error {
+			rows, err := q.ListDimensions(ctx, dims)
+			for _, r := range rows {
+				l.dimensions[dimensions{r.WorkspaceID, r.RuntimeID, r.AgentID, r.ProjectID}] = r.ID
+			}
+			return err
+		},
+		func() error { return q.AddDimensions(ctx, queries.AddDimensionsParams(dims)) })
+}
+
+// withoutNumber lists the dimensions of the source that have no number yet.
+func (l *ledger) withoutNumber() (dims queries.ListDimensionsParams) {
 	seen := make(map[dimensions]bool)
 	note := func(d dimensions) {
 		if _, ok := l.dimensions[d]; ok || seen[d] {
@@ -108,36 +126,28 @@ func (l *ledger) numberDimensions(ctx context.Context, q *queries.Queries) error
 			note(after.usage[0].dimensions)
 		}
 	}
-	return number(len(dims.AgentIds),
-		func() (int, error) {
-			rows, err := q.ListDimensions(ctx, dims)
-			for _, r := range rows {
-				l.dimensions[dimensions{r.WorkspaceID, r.RuntimeID, r.AgentID, r.ProjectID}] = r.ID
-			}
-			return len(rows), err
-		},
-		func() error { return q.AddDimensions(ctx, queries.AddDimensionsParams(dims)) })
+	return dims
 }
 
-// number looks so many numbers up, and adds those that are missing.
-func number(wanted int, lookUp func() (int, error), add func() error) error {
-	if wanted == 0 {
+// number looks up what has no number, and then adds what still has none: an insert that meets a row uses up a number all the same. list lists what
+// has none for the other two, and returns how many there are.
+func number(list func() int, lookUp, add func() error) error {
+	if list() == 0 {
 		return nil
 	}
-	found, err := lookUp()
-	if err != nil {
+	if err := lookUp(); err != nil {
 		return fmt.Errorf("look up: %w", err)
 	}
-	if found == wanted {
+	if list() == 0 {
 		return nil
 	}
 	if err := add(); err != nil {
 		return fmt.Errorf("add: %w", err)
 	}
-	switch found, err = lookUp(); {
-	case err != nil:
+	if err := lookUp(); err != nil {
 		return fmt.Errorf("look up: %w", err)
-	case found < wanted:
+	}
+	if list() > 0 {
 		return errors.New("a row is not there after it was added")
 	}
 	return nil

@@ -286,8 +286,8 @@ func TestPartialPassesLoseNothing(t *testing.T) {
 	t.Parallel()
 	h := setup(t, "UTC")
 	db := mutantDB{h.pool, &mutant{rewrite: noteEveryStep}}
-	ids := h.idsInShard(0, 20)
-	h.useMany(ids, h.runtime)
+	ids := h.idsInShard(0, 40)
+	h.useMany(ids[:20], h.runtime)
 	shards := scalar[[]int16](t, h.pool, `SELECT array_agg(DISTINCT shard) FROM daybook.task_usage_daily_dirty`)
 	if !slices.Equal(shards, []int16{0}) {
 		t.Fatalf("entries are in shards %v, want 0 alone", shards)
@@ -295,7 +295,9 @@ func TestPartialPassesLoseNothing(t *testing.T) {
 	middle := scalar[int64](t, h.pool, `SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY id) FROM daybook.task_usage_daily_dirty`)
 	behind := scalar[int](t, h.pool, `SELECT count(*) FROM daybook.task_usage_daily_dirty WHERE id > $1`, middle)
 	for pass, want := range []int{behind, 0, 0} {
-		result, err := rollup.DrainFrom(t.Context(), db, shards, []int64{middle}, nil)
+		batches := 0
+		one := func() bool { batches++; return batches > 1 }
+		result, err := rollup.DrainFrom(t.Context(), db, shards, []int64{middle}, one)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -305,6 +307,15 @@ func TestPartialPassesLoseNothing(t *testing.T) {
 	}
 	if start := scalar[int64](t, h.pool, `SELECT daybook.queue_start(0::smallint)`); start != 0 {
 		t.Errorf("the queue begins at %d, and there are entries before", start)
+	}
+	// One that has time comes to what is before, however many entries are added behind.
+	h.useMany(ids[20:], h.runtime)
+	result, err := rollup.DrainFrom(t.Context(), db, shards, []int64{middle}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := scalar[int](t, h.pool, `SELECT count(*) FROM daybook.task_usage_daily_dirty`); n > 0 {
+		t.Errorf("%d entries are left, %d were counted", n, result.Entries)
 	}
 	h.settle()
 	testdb.RequireExact(t, h.pool)

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -82,8 +81,7 @@ const gcPercent = 400
 // heapLimit makes it collect more often before the process needs 64 MiB.
 const heapLimit = 40 << 20
 
-// Run serves until the context of e is done, then lets running requests finish. It uses half of the cores, unless GOMAXPROCS says otherwise: the
-// work is done by Postgres, often on the same machine, and the threads of Go that look for work of theirs keep it from that.
+// Run serves until the context of e is done, then lets running requests finish.
 func (c *serveCmd) Run(e *env) error {
 	if err := c.check(); err != nil {
 		return usageError{err}
@@ -120,9 +118,6 @@ func (c *serveCmd) Run(e *env) error {
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(heapLimit)
-	}
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2))
 	}
 	longest := timeout
 	if c.AllowWrites {

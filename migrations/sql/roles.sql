@@ -108,7 +108,7 @@ GRANT SELECT ON
     daybook.runtime_rollup, daybook.dimension, daybook.usage_name, daybook.ledger_task, daybook.ledger_usage,
     daybook.bucket_usage_daily, daybook.bucket_usage_by_agent, daybook.bucket_usage_by_hour, daybook.task_activity_by_hour,
     daybook.bucket_workspace_usage, daybook.bucket_workspace_usage_by_agent, daybook.workspace_run_time_daily,
-    daybook.task_usage_daily, daybook.task_usage_daily_by_agent, daybook.task_usage_daily_by_hour,
+    daybook.task_fact, daybook.task_usage_fact, daybook.task_usage_daily, daybook.task_usage_daily_by_agent, daybook.task_usage_daily_by_hour,
     daybook.workspace_usage_daily, daybook.workspace_usage_daily_by_agent,
     daybook.task_usage_daily_dirty, daybook.dirty_scope, daybook.worker_heartbeat, daybook.coverage, daybook.shard_progress,
     daybook.schema_migration, daybook.river_migration TO daybook_api;
