@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -24,6 +25,8 @@ const (
 	// minWait is how long an entry waits at least, in seconds, unless there are enough for a transaction. However many workers look at the queue, few
 	// entries are left to come together, and no bucket is written more often than four times a second.
 	minWait = 0.25
+	// blockedLogPause is the least time between two lines that say that drains are blocked.
+	blockedLogPause = 30 * time.Second
 )
 
 // DrainArgs are those of a drain of some shards.
@@ -41,6 +44,19 @@ func (DrainArgs) Kind() string { return "daybook_drain" }
 // InsertOpts is the same for every drain.
 func (DrainArgs) InsertOpts() river.InsertOpts { return insertOpts(queueDrain, unfinished) }
 
+// errBlocked is only counted: the next tick tries again.
+var errBlocked = errors.New("a lock was not granted in time")
+
+// warnBlocked logs, once in blockedLogPause, that nothing is counted.
+func (f *Fleet) warnBlocked() {
+	now := time.Now().UnixNano()
+	last := f.blockedAt.Load()
+	if last != 0 && now-last < int64(blockedLogPause) || !f.blockedAt.CompareAndSwap(last, now) {
+		return
+	}
+	f.config.Logger.Warn("nothing is counted: somebody holds a lock that drains need, on a table of the host perhaps; the runbook tells how to find out who")
+}
+
 type drainWorker struct {
 	river.WorkerDefaults[DrainArgs]
 	fleet *Fleet
@@ -53,7 +69,15 @@ func (w *drainWorker) Work(ctx context.Context, job *river.Job[DrainArgs]) error
 	defer cancel()
 	result, err := rollup.DrainFrom(ctx, w.fleet.config.Pool, job.Args.Shards, job.Args.After, func() bool { return budget.Err() != nil })
 	w.fleet.metrics.drained(result)
-	w.fleet.metrics.ended(workDrain, ctx.Err() != nil, err)
+	switch {
+	case err == nil && result.Entries == 0 && result.Blocked:
+		w.fleet.metrics.ended(workDrain, false, errBlocked)
+		w.fleet.warnBlocked()
+	case err == nil && result.Entries == 0 && result.Busy:
+		// Another worker does the work: this is neither a success nor a failure.
+	default:
+		w.fleet.metrics.ended(workDrain, ctx.Err() != nil, err)
+	}
 	for _, q := range result.Quarantined {
 		w.fleet.config.Logger.Error("task quarantined: it cannot be counted as it is",
 			slog.String("task_id", q.TaskID.String()), slog.Any("error", q.Reason))

@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
 
 	"daybook/internal/history"
 	"daybook/internal/testdb"
@@ -293,6 +295,46 @@ func TestOperatorIsTold(t *testing.T) {
 	}
 	if n := number(t, pool, `SELECT count(*) FROM daybook.task_usage_daily_quarantine`); n != 1 {
 		t.Errorf("%d tasks are in quarantine, want one of the two", n)
+	}
+}
+
+// Where a lock of the host keeps drains from counting, workers must not claim success.
+func TestBlockedDrainsAreFailures(t *testing.T) {
+	t.Parallel()
+	pool, fleet, log := setup(t)
+	exec(t, pool, `INSERT INTO daybook.task_usage_daily_dirty (shard, task_id) VALUES (0, gen_random_uuid())`)
+	host, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer host.Rollback(t.Context())
+	if _, err := host.Exec(t.Context(), `LOCK TABLE public.task_usage IN ACCESS EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	work := func() {
+		t.Helper()
+		job := &river.Job[DrainArgs]{JobRow: &rivertype.JobRow{}, Args: DrainArgs{Shards: []int16{0}}}
+		if err := (&drainWorker{fleet: fleet}).Work(t.Context(), job); err != nil {
+			t.Fatal(err)
+		}
+	}
+	failures := func() float64 { return testutil.ToFloat64(fleet.metrics.failures.WithLabelValues(workDrain)) }
+	succeeded := func() float64 { return testutil.ToFloat64(fleet.metrics.succeeded.WithLabelValues(workDrain)) }
+	before := succeeded()
+	work()
+	work()
+	if failures() != 2 || succeeded() != before {
+		t.Errorf("%v failures, success at %v, want 2 and %v", failures(), succeeded(), before)
+	}
+	if n := strings.Count(log.String(), "nothing is counted"); n != 1 {
+		t.Errorf("it is logged %d times, want once:\n%s", n, log)
+	}
+	if err := host.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	work()
+	if failures() != 2 || succeeded() == before {
+		t.Errorf("%v failures, success at %v, want 2 and later than %v", failures(), succeeded(), before)
 	}
 }
 

@@ -30,6 +30,9 @@ type DrainResult struct {
 	// Busy is set when other transactions hold all of the shards, or for too long hold what the drain needs. What was done before
 	// stays done.
 	Busy bool
+	// Blocked is set when that is because somebody, a host that locks whole tables say, has held something that the drain needs for longer than it
+	// waits.
+	Blocked bool
 	// Entries is the number of dirty entries that were counted and deleted, Tasks the number of tasks they named.
 	Entries, Tasks int
 	// Ages holds for each of these entries how many seconds it had waited when it was counted, BatchSeconds for each batch with entries how long
@@ -50,6 +53,7 @@ type DrainResult struct {
 
 func (r *DrainResult) add(other DrainResult) {
 	r.Busy = r.Busy || other.Busy
+	r.Blocked = r.Blocked || other.Blocked
 	r.Entries += other.Entries
 	r.Tasks += other.Tasks
 	r.Ages = append(r.Ages, other.Ages...)
@@ -148,6 +152,7 @@ func DrainFrom(ctx context.Context, db DB, shards []int16, after []int64, enough
 			return total, nil
 		case isLockConflict(err):
 			batch.busy = true
+			total.Blocked = true
 		case err != nil:
 			return total, fmt.Errorf("drain shards %v: %w", pass.shards, err)
 		}

@@ -45,7 +45,7 @@ type cli struct {
 	Verify   verifyCmd   `cmd:"" help:"Compare the rollups with the source; exit with 1 if they differ, with 2 if there is no telling."`
 	Requeue  requeueCmd  `cmd:"" help:"Try tasks in quarantine again; running workers do it."`
 	Prune    pruneCmd    `cmd:"" help:"Close old days: remove the facts of their usage and keep their buckets as they are, for ever."`
-	Status   statusCmd   `cmd:"" help:"Show lag, queue, rebuilds and coverage."`
+	Status   statusCmd   `cmd:"" help:"Show how far the rollups are behind, who works on them, what is wrong and what to do. Exits with 0 whatever is wrong."`
 }
 
 // env is what commands get besides their flags.

@@ -1,5 +1,5 @@
--- The roles of CreateRoles, unless another database of the cluster uses them or this role may not drop them; then they stay and
--- may do nothing here.
+-- The roles of CreateRoles, unless another database of the cluster uses them or this role may not drop them. Where it may not act as they can,
+-- they stay with what was granted to them here: see docs/roles.md.
 DO $$
 DECLARE
     name text;
