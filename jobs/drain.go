@@ -49,11 +49,10 @@ var errBlocked = errors.New("a lock was not granted in time")
 
 // warnBlocked logs, once in blockedLogPause, that nothing is counted.
 func (f *Fleet) warnBlocked() {
-	now := time.Now().UnixNano()
-	last := f.blockedAt.Load()
-	if last != 0 && now-last < int64(blockedLogPause) || !f.blockedAt.CompareAndSwap(last, now) {
+	if !f.saidBlocked.CompareAndSwap(false, true) {
 		return
 	}
+	time.AfterFunc(blockedLogPause, func() { f.saidBlocked.Store(false) })
 	f.config.Logger.Warn("nothing is counted: somebody holds a lock that drains need, on a table of the host perhaps; the runbook tells how to find out who")
 }
 

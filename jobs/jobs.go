@@ -134,8 +134,8 @@ type Fleet struct {
 	stopping context.Context
 	stop     context.CancelFunc
 	ticking  sync.WaitGroup
-	// blockedAt is when a drain that was blocked was last logged, in ns since 1970.
-	blockedAt atomic.Int64
+	// saidBlocked is set for a while after it was logged that a drain was blocked.
+	saidBlocked atomic.Bool
 	// passedOver counts the verifications that were not asked for because the queue was long.
 	passedOver int
 	// zoneRevision is what the last tick saw, nil before the first.
