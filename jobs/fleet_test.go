@@ -1,12 +1,10 @@
 package jobs
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,38 +15,21 @@ import (
 
 	"daybook/internal/history"
 	"daybook/internal/testdb"
+	"daybook/internal/testlog"
 	"daybook/queries"
 )
 
-// logBuffer may be written to by several goroutines.
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
-
 // setup returns a database and a fleet on it that is not started, and what it logs.
-func setup(t *testing.T) (*pgxpool.Pool, *Fleet, *logBuffer) {
+func setup(t *testing.T) (*pgxpool.Pool, *Fleet, *testlog.Buffer) {
 	t.Helper()
 	pool := testdb.New(t)
 	fleet, log := newFleet(t, pool)
 	return pool, fleet, log
 }
 
-func newFleet(t *testing.T, pool *pgxpool.Pool) (*Fleet, *logBuffer) {
+func newFleet(t *testing.T, pool *pgxpool.Pool) (*Fleet, *testlog.Buffer) {
 	t.Helper()
-	log := new(logBuffer)
+	log := new(testlog.Buffer)
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(log.String())

@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
@@ -23,6 +22,7 @@ import (
 	"daybook/internal/demo"
 	"daybook/internal/history"
 	"daybook/internal/testdb"
+	"daybook/internal/testlog"
 	"daybook/rollup"
 )
 
@@ -331,22 +331,7 @@ func TestStatusIsWatched(t *testing.T) {
 }
 
 // logBuffer is written to by a process and read meanwhile.
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
+type logBuffer struct{ testlog.Buffer }
 
 // lines are those that are whole.
 func (b *logBuffer) lines() []string {

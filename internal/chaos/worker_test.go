@@ -3,7 +3,6 @@
 package chaos
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -14,34 +13,21 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"daybook/internal/testlog"
 )
 
-// logBuffer may be written to by several goroutines.
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
+// logBuffer is testlog.Buffer, of whose end String is a part that can be shown.
+type logBuffer struct{ testlog.Buffer }
 
 func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	const most = 20_000
-	all := b.buf.Bytes()
-	return string(all[max(0, len(all)-most):])
+	all := b.all()
+	return all[max(0, len(all)-most):]
 }
 
 // all is everything that was written, where String is the end of it.
-func (b *logBuffer) all() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
+func (b *logBuffer) all() string { return b.Buffer.String() }
 
 // worker is a process of the built worker, and those that take its place. Its methods may be called from any goroutine.
 type worker struct {

@@ -17,6 +17,7 @@ import (
 
 	"daybook/internal/httpapi"
 	"daybook/internal/testdb"
+	"daybook/internal/testlog"
 )
 
 // fuzzRuntime has an agent, so that it cannot be deleted.
@@ -57,7 +58,7 @@ func FuzzRouter(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	log := &logs{}
+	log := &testlog.Buffer{}
 	api, err := httpapi.New(httpapi.Config{
 		Pool: pool, WritePool: pool, Tokens: tokens, Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelError})),
 		Ready: pool.Ping, CORSOrigins: []string{"https://example.com"}, Timeout: time.Minute,

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +21,7 @@ import (
 
 	"daybook/internal/httpapi"
 	"daybook/internal/testdb"
+	"daybook/internal/testlog"
 	"daybook/migrations"
 	"daybook/rollup"
 )
@@ -55,7 +55,7 @@ type bundle struct {
 	pool *pgxpool.Pool
 	api  *httpapi.API
 	url  string
-	logs *logs
+	logs *testlog.Buffer
 }
 
 func setup(t *testing.T) *bundle {
@@ -68,7 +68,7 @@ func setup(t *testing.T) *bundle {
 // serve puts the API before a pool. Configure may change its configuration.
 func serve(t *testing.T, pool *pgxpool.Pool, configure ...func(*httpapi.Config)) *bundle {
 	t.Helper()
-	logs := &logs{}
+	logs := &testlog.Buffer{}
 	config := httpapi.Config{
 		Pool: pool, Tokens: newTokens(t), Logger: slog.New(slog.NewTextHandler(logs, nil)),
 		Ready: func(ctx context.Context) error { return migrations.CheckCurrent(ctx, pool) },
@@ -102,24 +102,6 @@ func newTokens(t *testing.T, configure ...func(*httpapi.TokenConfig)) *httpapi.T
 		t.Fatal(err)
 	}
 	return tokens
-}
-
-// logs keeps what is logged.
-type logs struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logs) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
 }
 
 func exec(t *testing.T, pool *pgxpool.Pool, sql string, args ...any) {

@@ -3,7 +3,6 @@
 package ops
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,6 +24,7 @@ import (
 
 	"daybook/internal/demo"
 	"daybook/internal/localpg"
+	"daybook/internal/testlog"
 )
 
 const (
@@ -33,24 +33,6 @@ const (
 	// patience is after how long a test gives up. It says nothing about how fast something is.
 	patience = 5 * time.Minute
 )
-
-// lockedBuffer may be written to by several goroutines.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
 
 // installation is a host with Daybook as an operator has it, by the procedure of docs/deployment.md: a server with the logins that are described
 // there, an api, a worker, a Prometheus that scrapes both, and an Alertmanager.
@@ -338,7 +320,7 @@ func start(t *testing.T, env []string, program string, args ...string) *exec.Cmd
 	t.Helper()
 	cmd := exec.CommandContext(context.Background(), program, args...)
 	cmd.Env = append(os.Environ(), env...)
-	output := new(lockedBuffer)
+	output := new(testlog.Buffer)
 	cmd.Stdout, cmd.Stderr = output, output
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
