@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -81,6 +82,11 @@ const gcPercent = 400
 // heapLimit makes it collect more often before the process needs 64 MiB.
 const heapLimit = 40 << 20
 
+// cores returns how many threads of Go run at once, if the environment does not say: half of what the process may use. An answer is mostly waiting,
+// for Postgres and for the network, and to wake another core for each step of it costs more than it gains. Postgres, where it is on the same machine,
+// gets the others.
+func cores() int { return max(1, runtime.GOMAXPROCS(0)/2) }
+
 // Run serves until the context of e is done, then lets running requests finish.
 func (c *serveCmd) Run(e *env) error {
 	if err := c.check(); err != nil {
@@ -118,6 +124,9 @@ func (c *serveCmd) Run(e *env) error {
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(heapLimit)
+	}
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(cores())
 	}
 	longest := timeout
 	if c.AllowWrites {

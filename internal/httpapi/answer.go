@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -24,9 +23,6 @@ const (
 
 // vary names what an answer depends on beside its URL.
 const vary = "Accept, Authorization, Cookie, X-Workspace-Slug, X-Workspace-Id"
-
-// buffers are for bodies, which are much alike in size.
-var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // format is the format of an answer.
 type format int
@@ -88,30 +84,40 @@ type usageHeader struct {
 	lagKnown     bool
 }
 
-// answerUsage answers with the body, or with 304 if the client has it already.
-func answerUsage(w http.ResponseWriter, r *http.Request, u usageHeader, contentType string, body []byte) {
+// document is the body of an answer. Those who ask the same at the same moment get the same one: nobody may change it.
+type document struct {
+	contentType, tag string
+	body             []byte
+}
+
+func newDocument(contentType string, body []byte) document {
+	return document{contentType, `W/"` + strconv.FormatUint(xxhash.Sum64(body), 16) + `"`, body}
+}
+
+// answerUsage answers with the document, or with 304 if the client has it already.
+func answerUsage(w http.ResponseWriter, r *http.Request, u usageHeader, d document) {
 	h := w.Header()
 	h.Set("Daybook-Timezone", u.zone)
 	h.Set("Daybook-Source", u.source)
 	if u.lagKnown {
 		h.Set("Daybook-Lag-Seconds", strconv.FormatFloat(u.lag, 'f', 3, 64))
 	}
-	answerPrivately(w, r, contentType, body)
+	answerPrivately(w, r, d)
 }
 
 // answerPrivately answers with what is for one caller, tagged, so that it need not be sent twice.
-func answerPrivately(w http.ResponseWriter, r *http.Request, contentType string, body []byte) {
+func answerPrivately(w http.ResponseWriter, r *http.Request, d document) {
 	h := w.Header()
 	h.Set("Cache-Control", "private")
 	h.Add("Vary", vary)
-	tag := `W/"` + strconv.FormatUint(xxhash.Sum64(body), 16) + `"`
-	h.Set("ETag", tag)
-	if isRead(r) && matches(r.Header.Values("If-None-Match"), tag) {
+	h.Set("ETag", d.tag)
+	if isRead(r) && matches(r.Header.Values("If-None-Match"), d.tag) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	h.Set("Content-Type", contentType)
-	w.Write(body) //nolint:errcheck // The client is gone; there is nobody to tell.
+	h.Set("Content-Type", d.contentType)
+	h.Set("Content-Length", strconv.Itoa(len(d.body))) // Else a long one is sent in chunks.
+	w.Write(d.body)                                    //nolint:errcheck // The client is gone; there is nobody to tell.
 }
 
 // matches compares the tags of If-None-Match weakly (RFC 9110, section 8.8.3.2).

@@ -84,15 +84,22 @@ func (c *coalescer) run(key any, q *questions, answer *sharedAnswer) {
 	answer.value, answer.err = answer.ask(ctx)
 }
 
-// question is the key of a statement with its parameters, the caller among them.
+// question is the key of an answer: a statement with its parameters, the caller among them, and the format.
 type question struct {
 	statement string
+	format    format
 	params    any
 }
 
-// ask runs a read together with those who ask the same. Name says which read it is.
-func ask[P comparable, T any](ctx context.Context, s *API, name string, f read[P, T], p P) (T, error) {
-	value, err := s.shared.do(ctx, question{name, p}, func(ctx context.Context) (any, error) { return query(ctx, s, f, p) })
-	result, _ := value.(T)
+// ask runs a read, and makes an answer of what it reads, together with those who ask the same. Name says which read it is.
+func ask[P comparable, T, A any](ctx context.Context, s *API, name string, format format, f read[P, T], p P, answer func(T) A) (A, error) {
+	shared, err := s.shared.do(ctx, question{name, format, p}, func(ctx context.Context) (any, error) {
+		value, err := query(ctx, s, f, p)
+		if err != nil {
+			return nil, err
+		}
+		return answer(value), nil
+	})
+	result, _ := shared.(A)
 	return result, err
 }

@@ -85,7 +85,7 @@ func (s *API) updateRuntime(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	answerRuntime(w, r, &row)
+	answerPrivately(w, r, newRuntimeAnswer(&row).document)
 	return nil
 }
 

@@ -100,12 +100,12 @@ func (w *jsonRows) bool(name string, v bool) { w.raw(name, strconv.FormatBool(v)
 
 // json writes what is JSON already, without spaces.
 func (w *jsonRows) json(name string, v []byte) {
-	var out bytes.Buffer
-	if json.Compact(&out, v) != nil { // Postgres does not make such.
-		w.raw(name, "null")
-		return
+	w.name(name)
+	out := bytes.NewBuffer(w.buf)
+	if json.Compact(out, v) != nil { // Postgres does not make such. Compact has taken back what it wrote.
+		out.WriteString("null")
 	}
-	w.raw(name, out.String())
+	w.buf = out.Bytes()
 }
 
 // raw writes what is JSON already.

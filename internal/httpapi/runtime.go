@@ -53,15 +53,21 @@ func writeRuntime(w *jsonRows, r *queries.GetRuntimeRow) {
 	w.time("updated_at", r.UpdatedAt)
 }
 
-// answerRuntime answers with one runtime and what the caller may do with it: change or delete it, bind an agent to it.
-func answerRuntime(w http.ResponseWriter, r *http.Request, row *queries.GetRuntimeRow) {
+// runtimeAnswer is one runtime, and who may read it.
+type runtimeAnswer struct {
+	user, workspace pgtype.UUID
+	document        document
+}
+
+// newRuntimeAnswer says what the caller may do with the runtime too: change or delete it, bind an agent to it.
+func newRuntimeAnswer(row *queries.GetRuntimeRow) runtimeAnswer {
 	edit := mayEdit(row.Role, row.UserID, row.OwnerID)
 	var out jsonRows
 	writeRuntime(&out, row)
 	out.bool("can_edit", edit)
 	out.bool("can_use", edit || row.Visibility == visibilityPublic)
 	out.end()
-	answerPrivately(w, r, contentTypeJSON, out.object())
+	return runtimeAnswer{row.UserID, row.WorkspaceID, newDocument(contentTypeJSON, out.object())}
 }
 
 // mayEdit: owners and admins of the workspace, and the runtime's owner.
@@ -75,23 +81,19 @@ func (s *API) getRuntime(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	row, err := s.readRuntime(r, id)
+	c := callerOf(r)
+	p := queries.GetRuntimeParams{UserID: c.user, TokenHash: c.tokenHash, RuntimeID: id}
+	a, err := ask(r.Context(), s, "runtime", formatJSON, (*queries.Queries).GetRuntime, p,
+		func(row queries.GetRuntimeRow) runtimeAnswer { return newRuntimeAnswer(&row) })
+	if isNoRows(err) {
+		return s.notFound(r, errRuntimeNotFound)
+	}
 	if err != nil {
 		return err
 	}
-	answerRuntime(w, r, &row)
+	infoOf(r).learn(a.user, a.workspace)
+	answerPrivately(w, r, a.document)
 	return nil
-}
-
-func (s *API) readRuntime(r *http.Request, id pgtype.UUID) (queries.GetRuntimeRow, error) {
-	c := callerOf(r)
-	p := queries.GetRuntimeParams{UserID: c.user, TokenHash: c.tokenHash, RuntimeID: id}
-	row, err := ask(r.Context(), s, "runtime", (*queries.Queries).GetRuntime, p)
-	if isNoRows(err) {
-		return row, s.notFound(r, errRuntimeNotFound)
-	}
-	infoOf(r).learn(row.UserID, row.WorkspaceID)
-	return row, err
 }
 
 // listRuntimes answers with the runtimes of a workspace, or with the caller's own of them, oldest first.
@@ -110,24 +112,35 @@ func (s *API) listRuntimes(w http.ResponseWriter, r *http.Request) error {
 	}
 	c := callerOf(r)
 	p := queries.ListRuntimesParams{UserID: c.user, TokenHash: c.tokenHash, Slug: name.slug, WorkspaceID: name.id, Own: own}
-	rows, err := ask(r.Context(), s, "runtimes", (*queries.Queries).ListRuntimes, p)
+	a, err := ask(r.Context(), s, "runtimes", formatJSON, (*queries.Queries).ListRuntimes, p, newRuntimesAnswer)
 	if err != nil {
 		return err
 	}
-	if len(rows) == 0 {
+	if !a.workspace.Valid {
 		return s.notFound(r, errWorkspaceNotFound)
 	}
-	infoOf(r).learn(rows[0].UserID, rows[0].WorkspaceID)
-	var out jsonRows
-	for _, row := range rows {
-		if row.Found {
-			object := queries.GetRuntimeRow(row)
-			writeRuntime(&out, &object)
+	infoOf(r).learn(a.user, a.workspace)
+	answerPrivately(w, r, a.document)
+	return nil
+}
+
+// newRuntimesAnswer returns an answer without a workspace if there is none that the caller may see.
+func newRuntimesAnswer(rows []queries.ListRuntimesRow) runtimeAnswer {
+	if len(rows) == 0 {
+		return runtimeAnswer{}
+	}
+	out := jsonRows{buf: make([]byte, 0, len(rows)*sizeOfRuntime)}
+	for i := range rows {
+		if rows[i].Found {
+			row := queries.GetRuntimeRow(rows[i])
+			writeRuntime(&out, &row)
 			out.end()
 		}
 	}
-	answerPrivately(w, r, contentTypeJSON, out.body())
-	return nil
+	return runtimeAnswer{rows[0].UserID, rows[0].WorkspaceID, newDocument(contentTypeJSON, out.body())}
 }
+
+// sizeOfRuntime is about what a runtime takes as JSON, in bytes.
+const sizeOfRuntime = 600
 
 func isNoRows(err error) bool { return errors.Is(err, pgx.ErrNoRows) }

@@ -73,16 +73,13 @@ func (e endpoint[P, R]) handler(s *API, name string, f format) func(http.Respons
 			return err
 		}
 		lag := s.lag.refresh()
-		rows, err := ask(r.Context(), s, name, statement, p)
+		format := f.of(r)
+		a, err := ask(r.Context(), s, name, format, statement, p, func(rows []R) usageAnswer { return e.answer(format, &p, rows) })
 		if err != nil {
 			return err
 		}
-		if len(rows) == 0 {
+		if !a.workspace.Valid {
 			return s.notFound(r, e.notFound)
-		}
-		a := e.about(&rows[0])
-		if !a.found {
-			rows = nil // It was the one row that says what the answer is about.
 		}
 		infoOf(r).learn(a.user, a.workspace)
 		meta := usageHeader{zone: a.zone, source: source}
@@ -90,27 +87,43 @@ func (e endpoint[P, R]) handler(s *API, name string, f format) func(http.Respons
 			meta.source = sourceLive
 		}
 		meta.lag, meta.lagKnown = s.lag.wait(r.Context(), lag)
-		if f.of(r) == formatCSV {
-			var none R
-			out := newCSVRows(func(w rowWriter) { e.writeRow(w, &p, &none) })
-			for i := range rows {
-				e.writeRow(out, &p, &rows[i])
-			}
-			answerUsage(w, r, meta, contentTypeCSV, out.body())
-			return nil
-		}
-		buf := buffers.Get().(*[]byte) //nolint:forcetypeassert // Nothing else is put there.
-		out := &jsonRows{buf: (*buf)[:0]}
-		for i := range rows {
-			e.writeRow(out, &p, &rows[i])
-		}
-		body := out.body()
-		answerUsage(w, r, meta, contentTypeJSON, body)
-		*buf = out.buf
-		buffers.Put(buf)
+		answerUsage(w, r, meta, a.document)
 		return nil
 	}
 }
+
+// usageAnswer is what those who ask the same get.
+type usageAnswer struct {
+	about
+	document document
+}
+
+// answer returns an answer without a workspace if there is nothing that the caller may see.
+func (e endpoint[P, R]) answer(f format, p *P, rows []R) usageAnswer {
+	if len(rows) == 0 {
+		return usageAnswer{}
+	}
+	about := e.about(&rows[0])
+	if !about.found {
+		rows = nil // It was the one row that says what the answer is about.
+	}
+	if f == formatCSV {
+		var none R
+		out := newCSVRows(func(w rowWriter) { e.writeRow(w, p, &none) })
+		for i := range rows {
+			e.writeRow(out, p, &rows[i])
+		}
+		return usageAnswer{about, newDocument(contentTypeCSV, out.body())}
+	}
+	out := &jsonRows{buf: make([]byte, 0, len(rows)*sizeOfUsage)}
+	for i := range rows {
+		e.writeRow(out, p, &rows[i])
+	}
+	return usageAnswer{about, newDocument(contentTypeJSON, out.body())}
+}
+
+// sizeOfUsage is about what a row of usage takes as JSON, in bytes.
+const sizeOfUsage = 256
 
 func (e endpoint[P, R]) writeRow(w rowWriter, p *P, r *R) {
 	e.write(w, p, r)
