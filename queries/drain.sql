@@ -53,40 +53,32 @@ FROM (SELECT unnest(@shards::smallint[]) AS shard, unnest(@last_ids::bigint[]) A
 WHERE p.shard = d.shard AND d.last_id >= p.low_id + sqlc.arg(min_step)::bigint
   AND (p.next_xid IS NULL OR pg_visible_in_snapshot(p.next_xid, CAST(@snapshot::text AS pg_snapshot)));
 
--- name: GetClosedBefore :one
+-- name: GetClosedDays :one
 -- After the shards are locked: days are closed by whoever holds them all.
-SELECT daybook.closed_before()::date AS closed_before;
-
--- Facts are MATERIALIZED before they are joined, or a plan that was made while tables were empty would look for them by their dimensions.
+SELECT c.closed_before::date AS closed_before, daybook.kept_from()::timestamptz AS kept_from
+FROM (SELECT daybook.closed_before() AS closed_before) c;
 
 -- name: ListUsageFacts :many
--- The usage of the tasks as it is counted now, and where its rows are. timezone is the zone of local_created; null without a runtime.
--- To convert an instant is what costs most here, so it is done once for each row.
-WITH f AS MATERIALIZED (
-    SELECT x.task_id, x.name_id, x.dimension_id, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.created_at,
-        x.ctid AS place
-    FROM daybook.ledger_usage x
-    WHERE x.task_id = ANY(@task_ids::uuid[])
-)
+-- The usage of the tasks as it is counted now, and where its rows are.
 SELECT f.task_id, f.name_id, f.dimension_id, f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens, f.created_at,
-    r.timezone, (f.created_at AT TIME ZONE r.timezone)::timestamp AS local_created, f.place
-FROM f
-LEFT JOIN daybook.dimension d ON d.id = f.dimension_id
-LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = d.runtime_id;
+    f.ctid AS place
+FROM daybook.ledger_usage f
+WHERE f.task_id = ANY(@task_ids::uuid[]);
 
 -- name: ListTaskFacts :many
 -- The tasks as they are counted now, and where their rows are.
-WITH f AS MATERIALIZED (
-    SELECT x.task_id, x.dimension_id, x.started_at, x.completed_at, x.failed, x.ctid AS place
-    FROM daybook.ledger_task x
-    WHERE x.task_id = ANY(@task_ids::uuid[])
-)
-SELECT f.task_id, f.dimension_id, f.started_at, f.completed_at, f.failed,
-    r.timezone, (f.started_at AT TIME ZONE r.timezone)::timestamp AS local_started,
-    (f.started_at < (SELECT daybook.kept_from()))::boolean AS is_old, f.place
-FROM f
-LEFT JOIN daybook.dimension d ON d.id = f.dimension_id
-LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = d.runtime_id;
+SELECT f.task_id, f.dimension_id, f.started_at, f.completed_at, f.failed, f.ctid AS place
+FROM daybook.ledger_task f
+WHERE f.task_id = ANY(@task_ids::uuid[]);
+
+-- name: ListLocalTimes :many
+-- Instants in the zones that the buckets of these runtimes are in. n is the number of an instant in the array; timezone is null if the runtime has none.
+SELECT i.n::integer AS n, r.timezone, (i.instant AT TIME ZONE r.timezone)::timestamp AS local_time
+FROM (
+    SELECT unnest(@runtime_ids::uuid[]) AS runtime_id, unnest(@instants::timestamptz[]) AS instant,
+        generate_subscripts(@runtime_ids::uuid[], 1) AS n
+) i
+LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = i.runtime_id;
 
 -- name: ListNumbered :many
 -- What the numbers in facts stand for: names, with a provider and a model, and dimensions, with the rest.
@@ -99,7 +91,7 @@ FROM daybook.dimension d
 WHERE d.id = ANY(@dimension_ids::integer[]);
 
 -- name: ListSource :many
--- The tasks as the host has them, one row for each usage row, or one without usage. Old usage has no facts.
+-- The tasks as the host has them, one row for each usage row, or one without usage. timezone is the zone of the local times; null without a runtime.
 SELECT d.task_id::uuid AS task_id, a.workspace_id, t.runtime_id, t.agent_id, i.project_id, r.timezone,
     t.started_at, (t.started_at AT TIME ZONE r.timezone)::timestamp AS local_started,
     CASE WHEN t.status::text IN ('completed', 'failed') THEN t.completed_at END::timestamptz AS completed_at,
@@ -108,8 +100,7 @@ SELECT d.task_id::uuid AS task_id, a.workspace_id, t.runtime_id, t.agent_id, i.p
     coalesce(u.input_tokens, 0)::bigint AS input_tokens, coalesce(u.output_tokens, 0)::bigint AS output_tokens,
     coalesce(u.cache_read_tokens, 0)::bigint AS cache_read_tokens,
     coalesce(u.cache_write_tokens, 0)::bigint AS cache_write_tokens,
-    u.created_at, (u.created_at AT TIME ZONE r.timezone)::timestamp AS local_created,
-    coalesce(u.created_at < (SELECT daybook.kept_from()), false)::boolean AS is_old
+    u.created_at, (u.created_at AT TIME ZONE r.timezone)::timestamp AS local_created
 FROM unnest(@task_ids::uuid[]) AS d (task_id)
 JOIN public.agent_task_queue t ON t.id = d.task_id
 LEFT JOIN public.agent a ON a.id = t.agent_id

@@ -327,16 +327,22 @@ func (q *Queries) ForgiveTasks(ctx context.Context, taskIds []pgtype.UUID) error
 	return err
 }
 
-const getClosedBefore = `-- name: GetClosedBefore :one
-SELECT daybook.closed_before()::date AS closed_before
+const getClosedDays = `-- name: GetClosedDays :one
+SELECT c.closed_before::date AS closed_before, daybook.kept_from()::timestamptz AS kept_from
+FROM (SELECT daybook.closed_before() AS closed_before) c
 `
 
+type GetClosedDaysRow struct {
+	ClosedBefore pgtype.Date
+	KeptFrom     pgtype.Timestamptz
+}
+
 // After the shards are locked: days are closed by whoever holds them all.
-func (q *Queries) GetClosedBefore(ctx context.Context) (pgtype.Date, error) {
-	row := q.db.QueryRow(ctx, getClosedBefore)
-	var closed_before pgtype.Date
-	err := row.Scan(&closed_before)
-	return closed_before, err
+func (q *Queries) GetClosedDays(ctx context.Context) (GetClosedDaysRow, error) {
+	row := q.db.QueryRow(ctx, getClosedDays)
+	var i GetClosedDaysRow
+	err := row.Scan(&i.ClosedBefore, &i.KeptFrom)
+	return i, err
 }
 
 const listDimensions = `-- name: ListDimensions :many
@@ -390,6 +396,47 @@ func (q *Queries) ListDimensions(ctx context.Context, arg ListDimensionsParams) 
 			&i.AgentID,
 			&i.ProjectID,
 		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listLocalTimes = `-- name: ListLocalTimes :many
+SELECT i.n::integer AS n, r.timezone, (i.instant AT TIME ZONE r.timezone)::timestamp AS local_time
+FROM (
+    SELECT unnest($1::uuid[]) AS runtime_id, unnest($2::timestamptz[]) AS instant,
+        generate_subscripts($1::uuid[], 1) AS n
+) i
+LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = i.runtime_id
+`
+
+type ListLocalTimesParams struct {
+	RuntimeIds []pgtype.UUID
+	Instants   []pgtype.Timestamptz
+}
+
+type ListLocalTimesRow struct {
+	N         int32
+	Timezone  pgtype.Text
+	LocalTime pgtype.Timestamp
+}
+
+// Instants in the zones that the buckets of these runtimes are in. n is the number of an instant in the array; timezone is null if the runtime has none.
+func (q *Queries) ListLocalTimes(ctx context.Context, arg ListLocalTimesParams) ([]ListLocalTimesRow, error) {
+	rows, err := q.db.Query(ctx, listLocalTimes, arg.RuntimeIds, arg.Instants)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListLocalTimesRow
+	for rows.Next() {
+		var i ListLocalTimesRow
+		if err := rows.Scan(&i.N, &i.Timezone, &i.LocalTime); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -517,8 +564,7 @@ SELECT d.task_id::uuid AS task_id, a.workspace_id, t.runtime_id, t.agent_id, i.p
     coalesce(u.input_tokens, 0)::bigint AS input_tokens, coalesce(u.output_tokens, 0)::bigint AS output_tokens,
     coalesce(u.cache_read_tokens, 0)::bigint AS cache_read_tokens,
     coalesce(u.cache_write_tokens, 0)::bigint AS cache_write_tokens,
-    u.created_at, (u.created_at AT TIME ZONE r.timezone)::timestamp AS local_created,
-    coalesce(u.created_at < (SELECT daybook.kept_from()), false)::boolean AS is_old
+    u.created_at, (u.created_at AT TIME ZONE r.timezone)::timestamp AS local_created
 FROM unnest($1::uuid[]) AS d (task_id)
 JOIN public.agent_task_queue t ON t.id = d.task_id
 LEFT JOIN public.agent a ON a.id = t.agent_id
@@ -547,10 +593,9 @@ type ListSourceRow struct {
 	CacheWriteTokens int64
 	CreatedAt        pgtype.Timestamptz
 	LocalCreated     pgtype.Timestamp
-	IsOld            bool
 }
 
-// The tasks as the host has them, one row for each usage row, or one without usage. Old usage has no facts.
+// The tasks as the host has them, one row for each usage row, or one without usage. timezone is the zone of the local times; null without a runtime.
 func (q *Queries) ListSource(ctx context.Context, taskIds []pgtype.UUID) ([]ListSourceRow, error) {
 	rows, err := q.db.Query(ctx, listSource, taskIds)
 	if err != nil {
@@ -580,7 +625,6 @@ func (q *Queries) ListSource(ctx context.Context, taskIds []pgtype.UUID) ([]List
 			&i.CacheWriteTokens,
 			&i.CreatedAt,
 			&i.LocalCreated,
-			&i.IsOld,
 		); err != nil {
 			return nil, err
 		}
@@ -593,29 +637,18 @@ func (q *Queries) ListSource(ctx context.Context, taskIds []pgtype.UUID) ([]List
 }
 
 const listTaskFacts = `-- name: ListTaskFacts :many
-WITH f AS MATERIALIZED (
-    SELECT x.task_id, x.dimension_id, x.started_at, x.completed_at, x.failed, x.ctid AS place
-    FROM daybook.ledger_task x
-    WHERE x.task_id = ANY($1::uuid[])
-)
-SELECT f.task_id, f.dimension_id, f.started_at, f.completed_at, f.failed,
-    r.timezone, (f.started_at AT TIME ZONE r.timezone)::timestamp AS local_started,
-    (f.started_at < (SELECT daybook.kept_from()))::boolean AS is_old, f.place
-FROM f
-LEFT JOIN daybook.dimension d ON d.id = f.dimension_id
-LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = d.runtime_id
+SELECT f.task_id, f.dimension_id, f.started_at, f.completed_at, f.failed, f.ctid AS place
+FROM daybook.ledger_task f
+WHERE f.task_id = ANY($1::uuid[])
 `
 
 type ListTaskFactsRow struct {
-	TaskID       pgtype.UUID
-	DimensionID  int32
-	StartedAt    pgtype.Timestamptz
-	CompletedAt  pgtype.Timestamptz
-	Failed       bool
-	Timezone     pgtype.Text
-	LocalStarted pgtype.Timestamp
-	IsOld        bool
-	Place        pgtype.TID
+	TaskID      pgtype.UUID
+	DimensionID int32
+	StartedAt   pgtype.Timestamptz
+	CompletedAt pgtype.Timestamptz
+	Failed      bool
+	Place       pgtype.TID
 }
 
 // The tasks as they are counted now, and where their rows are.
@@ -634,9 +667,6 @@ func (q *Queries) ListTaskFacts(ctx context.Context, taskIds []pgtype.UUID) ([]L
 			&i.StartedAt,
 			&i.CompletedAt,
 			&i.Failed,
-			&i.Timezone,
-			&i.LocalStarted,
-			&i.IsOld,
 			&i.Place,
 		); err != nil {
 			return nil, err
@@ -650,18 +680,10 @@ func (q *Queries) ListTaskFacts(ctx context.Context, taskIds []pgtype.UUID) ([]L
 }
 
 const listUsageFacts = `-- name: ListUsageFacts :many
-
-WITH f AS MATERIALIZED (
-    SELECT x.task_id, x.name_id, x.dimension_id, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.created_at,
-        x.ctid AS place
-    FROM daybook.ledger_usage x
-    WHERE x.task_id = ANY($1::uuid[])
-)
 SELECT f.task_id, f.name_id, f.dimension_id, f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens, f.created_at,
-    r.timezone, (f.created_at AT TIME ZONE r.timezone)::timestamp AS local_created, f.place
-FROM f
-LEFT JOIN daybook.dimension d ON d.id = f.dimension_id
-LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = d.runtime_id
+    f.ctid AS place
+FROM daybook.ledger_usage f
+WHERE f.task_id = ANY($1::uuid[])
 `
 
 type ListUsageFactsRow struct {
@@ -673,14 +695,10 @@ type ListUsageFactsRow struct {
 	CacheReadTokens  int64
 	CacheWriteTokens int64
 	CreatedAt        pgtype.Timestamptz
-	Timezone         pgtype.Text
-	LocalCreated     pgtype.Timestamp
 	Place            pgtype.TID
 }
 
-// Facts are MATERIALIZED before they are joined, or a plan that was made while tables were empty would look for them by their dimensions.
-// The usage of the tasks as it is counted now, and where its rows are. timezone is the zone of local_created; null without a runtime.
-// To convert an instant is what costs most here, so it is done once for each row.
+// The usage of the tasks as it is counted now, and where its rows are.
 func (q *Queries) ListUsageFacts(ctx context.Context, taskIds []pgtype.UUID) ([]ListUsageFactsRow, error) {
 	rows, err := q.db.Query(ctx, listUsageFacts, taskIds)
 	if err != nil {
@@ -699,8 +717,6 @@ func (q *Queries) ListUsageFacts(ctx context.Context, taskIds []pgtype.UUID) ([]
 			&i.CacheReadTokens,
 			&i.CacheWriteTokens,
 			&i.CreatedAt,
-			&i.Timezone,
-			&i.LocalCreated,
 			&i.Place,
 		); err != nil {
 			return nil, err

@@ -122,6 +122,8 @@ LEFT JOIN LATERAL (
 ORDER BY usage.hour, usage.model;
 
 -- name: GetRuntimeActivity :many
+-- With OFFSET 0 Postgres does not see where the hour comes from. Else it expects as many hours as there are starts, and for each question makes a hash
+-- table for so many, whether it counts facts or not.
 WITH reader AS MATERIALIZED (
     SELECT r.id, r.workspace_id, r.user_id, r.built, r.timezone
     FROM daybook.readable_runtime(sqlc.narg(user_id)::uuid, sqlc.narg(token_hash)::text, @runtime_id::uuid)
@@ -136,11 +138,12 @@ LEFT JOIN LATERAL (
     FROM daybook.task_activity_by_hour b
     WHERE reader.built AND b.runtime_id = reader.id
     UNION ALL
-    SELECT true, date_part('hour', f.started_at AT TIME ZONE reader.timezone)::smallint, count(*)
+    SELECT true, l.hour, count(*)
     FROM daybook.dimension d
     JOIN daybook.ledger_task f ON f.dimension_id = d.id
+    CROSS JOIN LATERAL (SELECT date_part('hour', f.started_at AT TIME ZONE reader.timezone)::smallint AS hour OFFSET 0) l
     WHERE NOT reader.built AND d.runtime_id = reader.id
-    GROUP BY 2
+    GROUP BY l.hour
 ) activity ON true
 ORDER BY activity.hour;
 

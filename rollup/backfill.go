@@ -140,7 +140,7 @@ func settle(ctx context.Context, db DB) error {
 		rebuilds []queries.ListRequestedRebuildsRow
 		shards   []int16
 	)
-	err := inTx(ctx, db, func(tx pgx.Tx) error {
+	err := inTxPatiently(ctx, db, func(tx pgx.Tx) error { // The host may lock whole tables.
 		q := queries.New(tx)
 		if _, err := q.RequestOutdatedRebuilds(ctx); err != nil {
 			return fmt.Errorf("request outdated rebuilds: %w", err)

@@ -33,10 +33,15 @@ type usageFact struct {
 	dimensions
 	name                                 *usageName
 	input, output, cacheRead, cacheWrite int64
-	created                              pgtype.Timestamptz
-	localDate, utcDate                   day // localDate is in the zone of the runtime's buckets; noDay without a runtime
-	localHour                            int16
-	localOpen, utcOpen                   bool // whether the buckets of these days may still change
+	when
+}
+
+// when is the instant of usage and what follows from it.
+type when struct {
+	created            pgtype.Timestamptz
+	localDate, utcDate day // localDate is in the zone of the runtime's buckets; noDay without a runtime
+	localHour          int16
+	localOpen, utcOpen bool // whether the buckets of these days may still change
 }
 
 // taskFact is a task that was started.
@@ -79,7 +84,7 @@ type ledger struct {
 	zones map[pgtype.UUID]string
 }
 
-// readLedger reads the tasks' facts and then the source. The caller holds the shard of every task, so the facts stay as they are.
+// readLedger reads the source and then the tasks' facts. The caller holds the shard of every task, so the facts stay as they are.
 func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*ledger, error) {
 	l := &ledger{
 		tasks:      make([]taskChange, len(tasks)),
@@ -92,15 +97,15 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 		l.tasks[i].id = id
 		l.index[id] = int32(i) //nolint:gosec // Some thousands at most.
 	}
-	date, err := q.GetClosedBefore(ctx)
+	days, err := q.GetClosedDays(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("get closed days: %w", err)
 	}
-	closed := dayOf(date)
-	if err := l.readFacts(ctx, q, tasks, closed); err != nil {
+	closed := closedDays{before: dayOf(days.ClosedBefore), keptFrom: days.KeptFrom}
+	if err := l.readSource(ctx, q, tasks, closed); err != nil {
 		return nil, err
 	}
-	if err := l.readSource(ctx, q, tasks, closed); err != nil {
+	if err := l.readFacts(ctx, q, tasks, closed); err != nil {
 		return nil, err
 	}
 	for i := range l.tasks {
@@ -110,8 +115,21 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 	return l, nil
 }
 
-// readFacts reads the tasks as they are counted.
-func (l *ledger) readFacts(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID, closed day) error {
+// closedDays are those whose buckets do not change any more.
+type closedDays struct {
+	before day
+	// keptFrom is the instant from which on usage has facts.
+	keptFrom pgtype.Timestamptz
+}
+
+// hasNoFact tells whether usage of this instant, which may be null, is too old for a fact.
+func (c closedDays) hasNoFact(at pgtype.Timestamptz) bool {
+	return at.Valid && c.keptFrom.InfinityModifier == pgtype.Finite && at.Time.Before(c.keptFrom.Time)
+}
+
+// readFacts reads the tasks as they are counted. It comes after readSource: a fact that is as the source has it falls into the same buckets, and its
+// instant need not be converted again.
+func (l *ledger) readFacts(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID, closed closedDays) error {
 	usage, err := q.ListUsageFacts(ctx, tasks)
 	if err != nil {
 		return fmt.Errorf("list usage facts: %w", err)
@@ -124,6 +142,7 @@ func (l *ledger) readFacts(ctx context.Context, q *queries.Queries, tasks []pgty
 	if err != nil {
 		return err
 	}
+	var moved localTimes
 	facts := make([]usageFact, len(usage))
 	for i := range usage {
 		r := &usage[i]
@@ -131,14 +150,15 @@ func (l *ledger) readFacts(ctx context.Context, q *queries.Queries, tasks []pgty
 		if name == nil || !dims.agent.Valid {
 			return fmt.Errorf("usage fact of task %s: %w", r.TaskID, errNumberGone)
 		}
-		l.noteZone(dims.runtime, r.Timezone)
 		facts[i] = usageFact{
 			dimensions: dims, name: name,
 			input: r.InputTokens, output: r.OutputTokens, cacheRead: r.CacheReadTokens, cacheWrite: r.CacheWriteTokens,
-		}.at(r.CreatedAt, r.LocalCreated, closed)
-		before := &l.task(r.TaskID).before
-		before.usage = extend(before.usage, facts, i)
-		before.places = append(before.places, r.Place)
+		}
+		if same := l.task(r.TaskID).after.createdLike(&facts[i], r.CreatedAt); same != nil {
+			facts[i].when = same.when
+		} else {
+			moved.add(dims.runtime, r.CreatedAt, func(local pgtype.Timestamp) { facts[i].when = usageAt(r.CreatedAt, local, closed.before) })
+		}
 	}
 	for i := range started {
 		r := &started[i]
@@ -146,17 +166,60 @@ func (l *ledger) readFacts(ctx context.Context, q *queries.Queries, tasks []pgty
 		if !dims.agent.Valid {
 			return fmt.Errorf("fact of task %s: %w", r.TaskID, errNumberGone)
 		}
-		l.noteZone(dims.runtime, r.Timezone)
 		task := l.task(r.TaskID)
-		task.refused = r.IsOld // Unless the host still has it: see below.
+		if !task.after.there {
+			task.refused = closed.hasNoFact(r.StartedAt)
+		}
 		task.before.place = r.Place
-		task.before.started = taskFact{dimensions: dims, failed: r.Failed}.at(r.StartedAt, r.LocalStarted, r.CompletedAt)
+		fact := &task.before.started
+		*fact = taskFact{dimensions: dims, failed: r.Failed}.at(r.StartedAt, r.CompletedAt)
+		if same := &task.after.started; same.runtime == dims.runtime && same.started == r.StartedAt {
+			fact.startedHour = same.startedHour
+		} else {
+			moved.add(dims.runtime, r.StartedAt, func(local pgtype.Timestamp) { fact.startedHour = startedAt(local) })
+		}
+	}
+	if err := moved.read(ctx, q, l); err != nil {
+		return err
+	}
+	for i := range usage {
+		before := &l.task(usage[i].TaskID).before
+		before.usage = extend(before.usage, facts, i)
+		before.places = append(before.places, usage[i].Place)
+	}
+	return nil
+}
+
+// localTimes are instants of facts that are not as the source has them.
+type localTimes struct {
+	params queries.ListLocalTimesParams
+	set    []func(pgtype.Timestamp)
+}
+
+// add lets set be called with the instant in the zone of the runtime's buckets, which is null without a runtime.
+func (t *localTimes) add(runtime pgtype.UUID, at pgtype.Timestamptz, set func(pgtype.Timestamp)) {
+	t.params.RuntimeIds = append(t.params.RuntimeIds, runtime)
+	t.params.Instants = append(t.params.Instants, at)
+	t.set = append(t.set, set)
+}
+
+func (t *localTimes) read(ctx context.Context, q *queries.Queries, l *ledger) error {
+	if len(t.set) == 0 {
+		return nil
+	}
+	rows, err := q.ListLocalTimes(ctx, t.params)
+	if err != nil {
+		return fmt.Errorf("list local times: %w", err)
+	}
+	for _, r := range rows {
+		l.noteZone(t.params.RuntimeIds[r.N-1], r.Timezone)
+		t.set[r.N-1](r.LocalTime)
 	}
 	return nil
 }
 
 // readSource reads the tasks as the host has them.
-func (l *ledger) readSource(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID, closed day) error {
+func (l *ledger) readSource(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID, closed closedDays) error {
 	source, err := q.ListSource(ctx, tasks)
 	if err != nil {
 		return fmt.Errorf("list source: %w", err)
@@ -172,24 +235,23 @@ func (l *ledger) readSource(ctx context.Context, q *queries.Queries, tasks []pgt
 		l.noteZone(r.RuntimeID, r.Timezone)
 		task := l.task(r.TaskID)
 		after := &task.after
-		if !after.there {
-			after.there, task.refused = true, false
-		}
+		after.there = true
 		dims := dimensions{r.WorkspaceID, r.RuntimeID, r.AgentID, r.ProjectID}
 		if r.StartedAt.Valid {
-			after.started = taskFact{dimensions: dims, failed: r.Failed}.at(r.StartedAt, r.LocalStarted, r.CompletedAt)
+			after.started = taskFact{dimensions: dims, failed: r.Failed, startedHour: startedAt(r.LocalStarted)}.at(r.StartedAt, r.CompletedAt)
 			if r.CompletedAt.Valid && isLongerThanBigint(r.StartedAt.Time, r.CompletedAt.Time) {
 				return fmt.Errorf("task %s: %w", r.TaskID, errOverflow)
 			}
 		}
 		switch {
-		case r.IsOld:
+		case closed.hasNoFact(r.CreatedAt):
 			task.refused = true
 		case r.HasUsage:
 			facts[i] = usageFact{
 				dimensions: dims, name: l.name(r.Provider.String, r.Model.String),
 				input: r.InputTokens, output: r.OutputTokens, cacheRead: r.CacheReadTokens, cacheWrite: r.CacheWriteTokens,
-			}.at(r.CreatedAt, r.LocalCreated, closed)
+				when: usageAt(r.CreatedAt, r.LocalCreated, closed.before),
+			}
 			if after.hasName(&facts[i]) {
 				return fmt.Errorf("task %s: %w", r.TaskID, errTwice)
 			}
@@ -222,21 +284,36 @@ func extend(list, facts []usageFact, i int) []usageFact {
 	return append(list, facts[i])
 }
 
-// at returns the fact with its instant and what follows from that. local is the instant in the zone of the runtime's buckets, as Postgres
-// converts it; null without a runtime.
-func (f usageFact) at(created pgtype.Timestamptz, local pgtype.Timestamp, closed day) usageFact {
-	f.created = created
-	f.utcDate, _ = dayAndHour(created.Time, created.Valid)
-	f.utcOpen = f.utcDate >= closed
-	f.localDate, f.localHour = dayAndHour(local.Time, local.Valid)
-	f.localOpen = local.Valid && f.localDate >= closed
-	return f
+// usageAt returns what follows from an instant of usage. local is the instant in the zone of the runtime's buckets, as Postgres converts it; null
+// without a runtime.
+func usageAt(created pgtype.Timestamptz, local pgtype.Timestamp, closed day) when {
+	w := when{created: created}
+	w.utcDate, _ = dayAndHour(created.Time, created.Valid)
+	w.utcOpen = w.utcDate >= closed
+	w.localDate, w.localHour = dayAndHour(local.Time, local.Valid)
+	w.localOpen = local.Valid && w.localDate >= closed
+	return w
 }
 
-// at returns the fact with its instants and what follows from them, like usageFact.at.
-func (f taskFact) at(started pgtype.Timestamptz, local pgtype.Timestamp, completed pgtype.Timestamptz) taskFact {
+// startedAt returns the hour of a start, which is given like an instant of usage.
+func startedAt(local pgtype.Timestamp) int16 {
+	_, hour := dayAndHour(local.Time, local.Valid)
+	return hour
+}
+
+// createdLike returns the usage of the same name and runtime with this instant, or nil.
+func (s *taskState) createdLike(f *usageFact, created pgtype.Timestamptz) *usageFact {
+	for i := range s.usage {
+		if u := &s.usage[i]; u.name == f.name && u.runtime == f.runtime && u.created == created {
+			return u
+		}
+	}
+	return nil
+}
+
+// at returns the fact with its instants and what follows from them in all zones.
+func (f taskFact) at(started, completed pgtype.Timestamptz) taskFact {
 	f.started = started
-	_, f.startedHour = dayAndHour(local.Time, local.Valid)
 	f.completed = completed
 	f.completedDate, _ = dayAndHour(completed.Time, completed.Valid)
 	if completed.Valid {

@@ -150,8 +150,7 @@ var mutants = []mutant{{
 }, {
 	name: "read the zone from the runtime in a drain",
 	rewrite: map[string]func(string) string{
-		"ListUsageFacts":   hostZone,
-		"ListTaskFacts":    hostZone,
+		"ListLocalTimes":   hostZone,
 		"ListSource":       hostZone,
 		"ListRuntimeZones": hostZone,
 	},

@@ -1,12 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"os"
 	"runtime"
 	"strings"
+
+	"daybook/internal/machine"
 )
 
 // describe says on what was measured.
@@ -32,17 +32,9 @@ func (b *bench) describe(ctx context.Context) error {
 
 // memoryOfMachine is "" where the system does not tell.
 func memoryOfMachine() string {
-	file, err := os.Open("/proc/meminfo")
-	if err != nil {
+	memory := machine.Memory()
+	if memory == 0 {
 		return ""
 	}
-	defer file.Close() //nolint:errcheck // It is only read.
-	lines := bufio.NewScanner(file)
-	for lines.Scan() {
-		var kib float64
-		if n, err := fmt.Sscanf(lines.Text(), "MemTotal: %f kB", &kib); n == 1 && err == nil {
-			return fmt.Sprintf(" with %.0f GiB of memory", kib/(1<<20))
-		}
-	}
-	return ""
+	return fmt.Sprintf(" with %.0f GiB of memory", float64(memory)/(1<<30))
 }

@@ -12,11 +12,13 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"daybook/internal/localpg"
+	"daybook/internal/machine"
 )
 
 const usage = `Usage: withpg [--help] [--durable] -- COMMAND ARGS...
@@ -25,7 +27,7 @@ const usage = `Usage: withpg [--help] [--durable] -- COMMAND ARGS...
 Runs the command with DATABASE_URL set. When it is set already, the command runs as it is. Else withpg starts an
 ephemeral Postgres on 127.0.0.1 and removes it when the command ends. It exits with the code of the command.
 
-  --durable     let the Postgres it starts write as safely as one in production, for measurements
+  --durable     let the Postgres it starts write as safely as one in production, with a quarter of the memory for its buffers, for measurements
   --remove DIR  remove the development cluster of the checkout DIR with its data, and what killed runs left behind
 `
 
@@ -46,8 +48,16 @@ var testSettings = map[string]string{
 	"autovacuum":      "on",
 }
 
-// durableSettings undo what makes an ephemeral cluster fast and unsafe.
-var durableSettings = map[string]string{"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
+// durableSettings undo what makes an ephemeral cluster fast and unsafe, and give it the memory that one in production has.
+func durableSettings() map[string]string {
+	settings := map[string]string{"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
+	// "If you have a dedicated database server with 1GB or more of RAM, a reasonable starting value for shared_buffers is 25% of the memory in your
+	// system." PostgreSQL documentation, section 20.4.1.
+	if quarter := machine.Memory() / 4 >> 20; quarter > 0 {
+		settings["shared_buffers"] = strconv.FormatInt(quarter, 10) + "MB"
+	}
+	return settings
+}
 
 func main() { os.Exit(run()) }
 
@@ -105,7 +115,7 @@ func start(log *slog.Logger, durable bool, signals <-chan os.Signal) (*localpg.S
 	}
 	settings := maps.Clone(testSettings)
 	if durable {
-		maps.Copy(settings, durableSettings)
+		maps.Copy(settings, durableSettings())
 	}
 	started := make(chan result, 1)
 	go func() {
