@@ -55,40 +55,7 @@ WHERE p.shard = d.shard AND d.last_id >= p.low_id + sqlc.arg(min_step)::bigint
 
 -- name: GetClosedDays :one
 -- After the shards are locked: days are closed by whoever holds them all.
-SELECT c.closed_before::date AS closed_before, daybook.kept_from()::timestamptz AS kept_from
-FROM (SELECT daybook.closed_before() AS closed_before) c;
-
--- name: ListUsageFacts :many
--- The usage of the tasks as it is counted now, and where its rows are.
-SELECT f.task_id, f.name_id, f.dimension_id, f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens, f.created_at,
-    f.ctid AS place
-FROM daybook.ledger_usage f
-WHERE f.task_id = ANY(@task_ids::uuid[]);
-
--- name: ListTaskFacts :many
--- The tasks as they are counted now, and where their rows are.
-SELECT f.task_id, f.dimension_id, f.started_at, f.completed_at, f.failed, f.ctid AS place
-FROM daybook.ledger_task f
-WHERE f.task_id = ANY(@task_ids::uuid[]);
-
--- name: ListLocalTimes :many
--- Instants in the zones that the buckets of these runtimes are in. n is the number of an instant in the array; timezone is null if the runtime has none.
-SELECT i.n::integer AS n, r.timezone, (i.instant AT TIME ZONE r.timezone)::timestamp AS local_time
-FROM (
-    SELECT unnest(@runtime_ids::uuid[]) AS runtime_id, unnest(@instants::timestamptz[]) AS instant,
-        generate_subscripts(@runtime_ids::uuid[], 1) AS n
-) i
-LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = i.runtime_id;
-
--- name: ListNumbered :many
--- What the numbers in facts stand for: names, with a provider and a model, and dimensions, with the rest.
-SELECT n.id, n.provider, n.model, NULL::uuid AS workspace_id, NULL::uuid AS runtime_id, NULL::uuid AS agent_id, NULL::uuid AS project_id
-FROM daybook.usage_name n
-WHERE n.id = ANY(@name_ids::integer[])
-UNION ALL
-SELECT d.id, '', '', d.workspace_id, d.runtime_id, d.agent_id, d.project_id
-FROM daybook.dimension d
-WHERE d.id = ANY(@dimension_ids::integer[]);
+SELECT daybook.closed_before()::date AS closed_before, daybook.kept_from()::timestamptz AS kept_from;
 
 -- name: ListSource :many
 -- The tasks as the host has them, one row for each usage row, or one without usage. timezone is the zone of the local times; null without a runtime.
@@ -107,6 +74,38 @@ LEFT JOIN public.agent a ON a.id = t.agent_id
 LEFT JOIN public.issue i ON i.id = t.issue_id
 LEFT JOIN public.task_usage u ON u.task_id = t.id
 LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = t.runtime_id;
+
+-- name: ListUsageFacts :many
+-- The usage of the tasks as it is counted now, and where its rows are.
+SELECT f.task_id, f.name_id, f.dimension_id, f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens, f.created_at,
+    f.ctid AS place
+FROM daybook.ledger_usage f
+WHERE f.task_id = ANY(@task_ids::uuid[]);
+
+-- name: ListTaskFacts :many
+-- The tasks as they are counted now, and where their rows are.
+SELECT f.task_id, f.dimension_id, f.started_at, f.completed_at, f.failed, f.ctid AS place
+FROM daybook.ledger_task f
+WHERE f.task_id = ANY(@task_ids::uuid[]);
+
+-- name: ListNumbered :many
+-- What the numbers in facts stand for: names, with a provider and a model, and dimensions, with the rest.
+SELECT n.id, n.provider, n.model, NULL::uuid AS workspace_id, NULL::uuid AS runtime_id, NULL::uuid AS agent_id, NULL::uuid AS project_id
+FROM daybook.usage_name n
+WHERE n.id = ANY(@name_ids::integer[])
+UNION ALL
+SELECT d.id, '', '', d.workspace_id, d.runtime_id, d.agent_id, d.project_id
+FROM daybook.dimension d
+WHERE d.id = ANY(@dimension_ids::integer[]);
+
+-- name: ListLocalTimes :many
+-- Instants in the zones that the buckets of these runtimes are in. n is the number of an instant in the array; timezone is null if the runtime has none.
+SELECT i.n::integer AS n, r.timezone, (i.instant AT TIME ZONE r.timezone)::timestamp AS local_time
+FROM (
+    SELECT unnest(@runtime_ids::uuid[]) AS runtime_id, unnest(@instants::timestamptz[]) AS instant,
+        generate_subscripts(@runtime_ids::uuid[], 1) AS n
+) i
+LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = i.runtime_id;
 
 -- name: TryLockRuntimes :many
 -- Shared: drains of different shards work on one runtime at the same time, a rebuild excludes them all.

@@ -328,8 +328,7 @@ func (q *Queries) ForgiveTasks(ctx context.Context, taskIds []pgtype.UUID) error
 }
 
 const getClosedDays = `-- name: GetClosedDays :one
-SELECT c.closed_before::date AS closed_before, daybook.kept_from()::timestamptz AS kept_from
-FROM (SELECT daybook.closed_before() AS closed_before) c
+SELECT daybook.closed_before()::date AS closed_before, daybook.kept_from()::timestamptz AS kept_from
 `
 
 type GetClosedDaysRow struct {

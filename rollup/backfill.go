@@ -140,7 +140,7 @@ func settle(ctx context.Context, db DB) error {
 		rebuilds []queries.ListRequestedRebuildsRow
 		shards   []int16
 	)
-	err := inTxPatiently(ctx, db, func(tx pgx.Tx) error { // The host may lock whole tables.
+	err := inTxPatiently(ctx, db, func(tx pgx.Tx) error { // The host locks whole tables too, in whatever order.
 		q := queries.New(tx)
 		if _, err := q.RequestOutdatedRebuilds(ctx); err != nil {
 			return fmt.Errorf("request outdated rebuilds: %w", err)

@@ -118,7 +118,7 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 // closedDays are those whose buckets do not change any more.
 type closedDays struct {
 	before day
-	// keptFrom is the instant from which on usage has facts.
+	// keptFrom is the instant from which on usage has facts; infinite while no day is closed.
 	keptFrom pgtype.Timestamptz
 }
 
@@ -142,7 +142,7 @@ func (l *ledger) readFacts(ctx context.Context, q *queries.Queries, tasks []pgty
 	if err != nil {
 		return err
 	}
-	var moved localTimes
+	var unlike localTimes
 	facts := make([]usageFact, len(usage))
 	for i := range usage {
 		r := &usage[i]
@@ -157,7 +157,7 @@ func (l *ledger) readFacts(ctx context.Context, q *queries.Queries, tasks []pgty
 		if same := l.task(r.TaskID).after.createdLike(&facts[i], r.CreatedAt); same != nil {
 			facts[i].when = same.when
 		} else {
-			moved.add(dims.runtime, r.CreatedAt, func(local pgtype.Timestamp) { facts[i].when = usageAt(r.CreatedAt, local, closed.before) })
+			unlike.add(dims.runtime, r.CreatedAt, func(local pgtype.Timestamp) { facts[i].when = usageAt(r.CreatedAt, local, closed.before) })
 		}
 	}
 	for i := range started {
@@ -176,10 +176,10 @@ func (l *ledger) readFacts(ctx context.Context, q *queries.Queries, tasks []pgty
 		if same := &task.after.started; same.runtime == dims.runtime && same.started == r.StartedAt {
 			fact.startedHour = same.startedHour
 		} else {
-			moved.add(dims.runtime, r.StartedAt, func(local pgtype.Timestamp) { fact.startedHour = startedAt(local) })
+			unlike.add(dims.runtime, r.StartedAt, func(local pgtype.Timestamp) { fact.startedHour = startedAt(local) })
 		}
 	}
-	if err := moved.read(ctx, q, l); err != nil {
+	if err := unlike.read(ctx, q, l); err != nil {
 		return err
 	}
 	for i := range usage {
@@ -295,7 +295,7 @@ func usageAt(created pgtype.Timestamptz, local pgtype.Timestamp, closed day) whe
 	return w
 }
 
-// startedAt returns the hour of a start, which is given like an instant of usage.
+// startedAt returns the hour of a start. local is as of usageAt.
 func startedAt(local pgtype.Timestamp) int16 {
 	_, hour := dayAndHour(local.Time, local.Valid)
 	return hour

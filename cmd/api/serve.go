@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"runtime"
@@ -16,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
@@ -82,10 +84,19 @@ const gcPercent = 400
 // heapLimit makes it collect more often before the process needs 64 MiB.
 const heapLimit = 40 << 20
 
-// cores returns how many threads of Go run at once, if the environment does not say: half of what the process may use. An answer is mostly waiting,
-// for Postgres and for the network, and to wake another core for each step of it costs more than it gains. Postgres, where it is on the same machine,
-// gets the others.
-func cores() int { return max(1, runtime.GOMAXPROCS(0)/2) }
+// shareCores leaves half of the cores to Postgres where it is on the same machine, unless the environment says how many to use. An answer is mostly
+// waiting, and to wake another core for each step of it costs more than it gains.
+func shareCores(database *pgx.ConnConfig) {
+	if os.Getenv("GOMAXPROCS") == "" && isLocal(database.Host) {
+		runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2))
+	}
+}
+
+// isLocal tells whether the host of a connection is this machine, by a socket of its file system or by its name.
+func isLocal(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return strings.HasPrefix(host, "/") || host == "localhost" || (err == nil && ip.IsLoopback())
+}
 
 // Run serves until the context of e is done, then lets running requests finish.
 func (c *serveCmd) Run(e *env) error {
@@ -125,9 +136,7 @@ func (c *serveCmd) Run(e *env) error {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(heapLimit)
 	}
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(cores())
-	}
+	shareCores(pool.Config().ConnConfig)
 	longest := timeout
 	if c.AllowWrites {
 		longest = max(longest, httpapi.ManageTimeout)

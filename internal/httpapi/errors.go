@@ -104,6 +104,7 @@ func (s *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	// What one caller may not see another may.
 	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Del("Content-Length") // Of an answer that did not come about.
 	switch e.status {
 	case http.StatusUnauthorized:
 		w.Header().Set("WWW-Authenticate", "Bearer")

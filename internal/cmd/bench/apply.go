@@ -153,12 +153,15 @@ func sideBySide(ctx context.Context, h *host, rounds int, sample string, rival f
 	return pair{median(ours).Seconds(), median(theirs).Seconds()}, nil
 }
 
-// warm counts many changed tasks, on the connection that the rounds use.
+// warm counts many changed tasks, on the connection that the rounds use, and cleans up after them.
 func (h *host) warm(ctx context.Context) error {
 	if err := h.change(ctx, "sample_tasks", warmTasks); err != nil {
 		return err
 	}
-	return drain(ctx, h)
+	if err := drain(ctx, h); err != nil {
+		return err
+	}
+	return settle(ctx, h.Pool)
 }
 
 // change changes the usage of n tasks, scattered over the history or of its last day, as a host would.

@@ -27,7 +27,8 @@ const usage = `Usage: withpg [--help] [--durable] -- COMMAND ARGS...
 Runs the command with DATABASE_URL set. When it is set already, the command runs as it is. Else withpg starts an
 ephemeral Postgres on 127.0.0.1 and removes it when the command ends. It exits with the code of the command.
 
-  --durable     let the Postgres it starts write as safely as one in production, with a quarter of the memory for its buffers, for measurements
+  --durable     let the Postgres it starts write as safely as one in production,
+                with a quarter of the memory for its buffers, for measurements
   --remove DIR  remove the development cluster of the checkout DIR with its data, and what killed runs left behind
 `
 
