@@ -122,8 +122,8 @@ func TestWhatADrainCosts(t *testing.T) {
 		if c.cost.buffers > 40*c.tasks {
 			t.Errorf("%d buffers were touched for %d tasks, want at most 40 for each", c.cost.buffers, c.tasks)
 		}
-		if c.cost.allocations > 40*c.tasks+3000 {
-			t.Errorf("%d allocations for %d tasks, want at most 40 for each and 3,000", c.cost.allocations, c.tasks)
+		if c.cost.allocations > 25*c.tasks+2500 {
+			t.Errorf("%d allocations for %d tasks, want at most 25 for each and 2,500", c.cost.allocations, c.tasks)
 		}
 	}
 	testdb.RequireExact(t, h.pool)

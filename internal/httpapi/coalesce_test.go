@@ -14,20 +14,21 @@ func TestSameQuestionsShareAStatement(t *testing.T) {
 	same, other := "/api/runtimes/"+runtime, usagePath(runtime, "")
 	tx := b.lockMembers(t)
 	type result struct {
-		path string
+		path, accept string
 		answer
 	}
 	answers := make(chan result)
-	ask := func(user, path string) {
-		header := http.Header{"Authorization": {"Bearer " + token(t, user)}}
+	askFor := func(user, path, accept string) {
+		header := http.Header{"Authorization": {"Bearer " + token(t, user)}, "Accept": {accept}}
 		go func() {
 			a, err := b.send(t.Context(), http.MethodGet, path, header)
 			if err != nil {
 				t.Error(err)
 			}
-			answers <- result{path, a}
+			answers <- result{path, accept, a}
 		}()
 	}
+	ask := func(user, path string) { askFor(user, path, "application/json") }
 	waiting := func(want int) {
 		t.Helper()
 		for query[int](t, b.pool, `SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) != want {
@@ -41,9 +42,12 @@ func TestSameQuestionsShareAStatement(t *testing.T) {
 	for range 5 {
 		ask(owner, same)
 	}
-	ask(owner, other)
+	for range 2 {
+		ask(owner, other)
+		askFor(owner, other, "text/csv")
+	}
 	ask(member, same)
-	waiting(3)
+	waiting(4)
 	// Those who asked while a statement was at work see what is committed before the next begins.
 	if _, err := tx.Exec(t.Context(), `UPDATE public.agent_runtime SET name = 'after'`); err != nil {
 		t.Fatal(err)
@@ -52,9 +56,12 @@ func TestSameQuestionsShareAStatement(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := 0
-	for range 8 {
+	for range 11 {
 		a := <-answers
 		a.require(t, http.StatusOK)
+		if got := a.header.Get("Content-Type"); !strings.HasPrefix(got, a.accept) {
+			t.Errorf("%s was asked for, and %s is answered", a.accept, got)
+		}
 		if a.path == same && !strings.Contains(a.body, `"name":"after"`) {
 			before++
 		}

@@ -496,6 +496,10 @@ func TestCompression(t *testing.T) {
 		path := usagePath(runtime, "")
 		plain := b.call(t, path, headerOf(t, owner, "Accept", format))
 		compressed := b.call(t, path, headerOf(t, owner, "Accept", format, "Accept-Encoding", "gzip, deflate, br"))
+		whole := b.call(t, path, headerOf(t, owner, "Accept", format, "Accept-Encoding", "identity"))
+		if got, want := whole.header.Get("Content-Length"), strconv.Itoa(len(whole.body)); got != want || whole.body != plain.body {
+			t.Errorf("%s: Content-Length is %q, want %s", format, got, want)
+		}
 		if got := compressed.header.Get("Content-Encoding"); got != "gzip" || len(compressed.body) > len(plain.body)/2 {
 			t.Fatalf("%s: Content-Encoding is %q, %d bytes became %d", format, got, len(plain.body), len(compressed.body))
 		}
