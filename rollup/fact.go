@@ -301,14 +301,13 @@ func startedAt(local pgtype.Timestamp) int16 {
 	return hour
 }
 
-// createdLike returns the usage of the same name and runtime with this instant, or nil.
+// createdLike returns the usage of the same name, if it has the same runtime and this instant, or nil.
 func (s *taskState) createdLike(f *usageFact, created pgtype.Timestamptz) *usageFact {
-	for i := range s.usage {
-		if u := &s.usage[i]; u.name == f.name && u.runtime == f.runtime && u.created == created {
-			return u
-		}
+	n, _ := s.find(f)
+	if n < 0 || s.usage[n].runtime != f.runtime || s.usage[n].created != created {
+		return nil
 	}
-	return nil
+	return &s.usage[n]
 }
 
 // at returns the fact with its instants and what follows from them in all zones.

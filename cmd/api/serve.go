@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
@@ -87,15 +88,16 @@ const heapLimit = 40 << 20
 // shareCores leaves half of the cores to Postgres where it is on the same machine, unless the environment says how many to use. An answer is mostly
 // waiting, and to wake another core for each step of it costs more than it gains.
 func shareCores(database *pgx.ConnConfig) {
-	if os.Getenv("GOMAXPROCS") == "" && isLocal(database.Host) {
+	if os.Getenv("GOMAXPROCS") == "" && isLocal(database) {
 		runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2))
 	}
 }
 
-// isLocal tells whether the host of a connection is this machine, by a socket of its file system or by its name.
-func isLocal(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return strings.HasPrefix(host, "/") || host == "localhost" || (err == nil && ip.IsLoopback())
+// isLocal tells whether a database is on this machine, by a socket of its file system or by its address.
+func isLocal(database *pgx.ConnConfig) bool {
+	network, _ := pgconn.NetworkAddress(database.Host, database.Port)
+	ip, err := netip.ParseAddr(database.Host)
+	return network == "unix" || database.Host == "localhost" || (err == nil && ip.IsLoopback())
 }
 
 // Run serves until the context of e is done, then lets running requests finish.

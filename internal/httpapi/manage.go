@@ -85,7 +85,7 @@ func (s *API) updateRuntime(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	answerPrivately(w, r, newRuntimeAnswer(&row).document)
+	answerPrivately(w, r, newRuntimeAnswer(row).document)
 	return nil
 }
 

@@ -53,17 +53,17 @@ func writeRuntime(w *jsonRows, r *queries.GetRuntimeRow) {
 	w.time("updated_at", r.UpdatedAt)
 }
 
-// runtimeAnswer is one runtime, and who may read it.
+// runtimeAnswer is a runtime or several as JSON, and who asked about which workspace.
 type runtimeAnswer struct {
 	user, workspace pgtype.UUID
 	document        document
 }
 
 // newRuntimeAnswer says what the caller may do with the runtime too: change or delete it, bind an agent to it.
-func newRuntimeAnswer(row *queries.GetRuntimeRow) runtimeAnswer {
+func newRuntimeAnswer(row queries.GetRuntimeRow) runtimeAnswer {
 	edit := mayEdit(row.Role, row.UserID, row.OwnerID)
 	var out jsonRows
-	writeRuntime(&out, row)
+	writeRuntime(&out, &row)
 	out.bool("can_edit", edit)
 	out.bool("can_use", edit || row.Visibility == visibilityPublic)
 	out.end()
@@ -83,8 +83,7 @@ func (s *API) getRuntime(w http.ResponseWriter, r *http.Request) error {
 	}
 	c := callerOf(r)
 	p := queries.GetRuntimeParams{UserID: c.user, TokenHash: c.tokenHash, RuntimeID: id}
-	a, err := ask(r.Context(), s, "runtime", formatJSON, (*queries.Queries).GetRuntime, p,
-		func(row queries.GetRuntimeRow) runtimeAnswer { return newRuntimeAnswer(&row) })
+	a, err := ask(r.Context(), s, "runtime", formatJSON, (*queries.Queries).GetRuntime, p, newRuntimeAnswer)
 	if isNoRows(err) {
 		return s.notFound(r, errRuntimeNotFound)
 	}

@@ -108,26 +108,23 @@ func (e endpoint[P, R]) answer(f format, p *P, rows []R) usageAnswer {
 		rows = nil // It was the one row that says what the answer is about.
 	}
 	if f == formatCSV {
-		var none R
-		out := newCSVRows(func(w rowWriter) { e.writeRow(w, p, &none) })
-		for i := range rows {
-			e.writeRow(out, p, &rows[i])
-		}
+		out := newCSVRows(func(w rowWriter) { e.writeRows(w, p, make([]R, 1)) })
+		e.writeRows(out, p, rows)
 		return usageAnswer{about, newDocument(contentTypeCSV, out.body())}
 	}
 	out := &jsonRows{buf: make([]byte, 0, len(rows)*sizeOfUsage)}
-	for i := range rows {
-		e.writeRow(out, p, &rows[i])
-	}
+	e.writeRows(out, p, rows)
 	return usageAnswer{about, newDocument(contentTypeJSON, out.body())}
 }
 
 // sizeOfUsage is about what a row of usage takes as JSON, in bytes.
 const sizeOfUsage = 256
 
-func (e endpoint[P, R]) writeRow(w rowWriter, p *P, r *R) {
-	e.write(w, p, r)
-	w.end()
+func (e endpoint[P, R]) writeRows(w rowWriter, p *P, rows []R) {
+	for i := range rows {
+		e.write(w, p, &rows[i])
+		w.end()
+	}
 }
 
 // tokens writes the four counts under tokenNames or, where clients expect them, under totalNames.

@@ -2,8 +2,6 @@
 package machine
 
 import (
-	"bufio"
-	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -19,16 +17,19 @@ func Memory() int64 {
 }
 
 func memTotal(path string) int64 {
-	file, err := os.Open(path)
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return 0
 	}
-	defer file.Close() //nolint:errcheck // It is only read.
-	lines := bufio.NewScanner(file)
-	for lines.Scan() {
-		var kib int64
-		if n, err := fmt.Sscanf(lines.Text(), "MemTotal: %d kB", &kib); n == 1 && err == nil {
-			return kib << 10
+	return KiB(text, "MemTotal") << 10
+}
+
+// KiB returns what the text of a file in /proc says in kB under the name, as in "MemTotal: 5 kB"; 0 if it says nothing.
+func KiB(text []byte, name string) int64 {
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, name+":"); ok {
+			kib, _ := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 10, 64) // 0 means unknown.
+			return kib
 		}
 	}
 	return 0

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"daybook/internal/machine"
 )
 
 // tick is the unit of times in /proc/PID/stat. Linux tells every program 100 a second, whatever it counts in itself.
@@ -50,15 +52,7 @@ func (p *peaks) of(kind string) int {
 }
 
 // parsePeak returns VmHWM in KiB, or 0.
-func parsePeak(status []byte) int {
-	for line := range strings.Lines(string(status)) {
-		if value, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			kib, _ := strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB"))) // 0 means unknown.
-			return kib
-		}
-	}
-	return 0
-}
+func parsePeak(status []byte) int { return int(machine.KiB(status, "VmHWM")) }
 
 // stat is what /proc/PID/stat says of a process.
 type stat struct {
