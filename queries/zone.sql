@@ -13,13 +13,18 @@ FROM (SELECT DISTINCT r.timezone FROM daybook.runtime_rollup r) z
 LEFT JOIN daybook.zone_rules n ON n.timezone = z.timezone
 ORDER BY z.timezone;
 
--- name: NoteZoneRules :exec
-INSERT INTO daybook.zone_rules (timezone, fingerprint) VALUES (@timezone, @fingerprint)
-ON CONFLICT (timezone) DO UPDATE SET fingerprint = excluded.fingerprint, noted_at = excluded.noted_at;
+-- name: NoteZoneRules :execrows
+-- Notes the rules of a zone and, if they have changed, counts the change. Returns 1 for a change that nobody else has noted before.
+WITH noted AS (
+    INSERT INTO daybook.zone_rules (timezone, fingerprint) VALUES (@timezone, @fingerprint)
+    ON CONFLICT (timezone) DO UPDATE SET fingerprint = excluded.fingerprint, noted_at = excluded.noted_at
+    WHERE zone_rules.fingerprint <> excluded.fingerprint
+    RETURNING timezone
+)
+UPDATE daybook.zone_check SET revision = revision + 1 WHERE @changed::boolean AND EXISTS (SELECT FROM noted);
 
 -- name: NoteZoneCheck :exec
-UPDATE daybook.zone_check
-SET revision = revision + @changes, checked_at = clock_timestamp(), server_started_at = pg_postmaster_start_time();
+UPDATE daybook.zone_check SET checked_at = clock_timestamp(), server_started_at = pg_postmaster_start_time();
 
 -- name: ListRuntimesOfZone :many
 SELECT runtime_id FROM daybook.runtime_rollup WHERE timezone = @timezone ORDER BY runtime_id;

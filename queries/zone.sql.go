@@ -114,28 +114,37 @@ func (q *Queries) ListRuntimesOfZone(ctx context.Context, timezone string) ([]pg
 }
 
 const noteZoneCheck = `-- name: NoteZoneCheck :exec
-UPDATE daybook.zone_check
-SET revision = revision + $1, checked_at = clock_timestamp(), server_started_at = pg_postmaster_start_time()
+UPDATE daybook.zone_check SET checked_at = clock_timestamp(), server_started_at = pg_postmaster_start_time()
 `
 
-func (q *Queries) NoteZoneCheck(ctx context.Context, changes int64) error {
-	_, err := q.db.Exec(ctx, noteZoneCheck, changes)
+func (q *Queries) NoteZoneCheck(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, noteZoneCheck)
 	return err
 }
 
-const noteZoneRules = `-- name: NoteZoneRules :exec
-INSERT INTO daybook.zone_rules (timezone, fingerprint) VALUES ($1, $2)
-ON CONFLICT (timezone) DO UPDATE SET fingerprint = excluded.fingerprint, noted_at = excluded.noted_at
+const noteZoneRules = `-- name: NoteZoneRules :execrows
+WITH noted AS (
+    INSERT INTO daybook.zone_rules (timezone, fingerprint) VALUES ($2, $3)
+    ON CONFLICT (timezone) DO UPDATE SET fingerprint = excluded.fingerprint, noted_at = excluded.noted_at
+    WHERE zone_rules.fingerprint <> excluded.fingerprint
+    RETURNING timezone
+)
+UPDATE daybook.zone_check SET revision = revision + 1 WHERE $1::boolean AND EXISTS (SELECT FROM noted)
 `
 
 type NoteZoneRulesParams struct {
+	Changed     bool
 	Timezone    string
 	Fingerprint string
 }
 
-func (q *Queries) NoteZoneRules(ctx context.Context, arg NoteZoneRulesParams) error {
-	_, err := q.db.Exec(ctx, noteZoneRules, arg.Timezone, arg.Fingerprint)
-	return err
+// Notes the rules of a zone and, if they have changed, counts the change. Returns 1 for a change that nobody else has noted before.
+func (q *Queries) NoteZoneRules(ctx context.Context, arg NoteZoneRulesParams) (int64, error) {
+	result, err := q.db.Exec(ctx, noteZoneRules, arg.Changed, arg.Timezone, arg.Fingerprint)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const requestRebuildsOfUnknownZones = `-- name: RequestRebuildsOfUnknownZones :one

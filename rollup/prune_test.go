@@ -3,10 +3,12 @@ package rollup_test
 import (
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
 
 	"daybook/internal/history"
 	"daybook/internal/testdb"
@@ -203,6 +205,38 @@ func TestChangedZoneRules(t *testing.T) {
 	check()
 	if got, want := rebuilt(), []string{untouched.String()}; !slices.Equal(got, want) {
 		t.Errorf("rebuilds requested of %v, want %v, whose zone is not known any more", got, want)
+	}
+}
+
+// Of several checks at once only one says that rules have changed, and only its change is counted.
+func TestChangedZoneRulesAreSaidOnce(t *testing.T) {
+	t.Parallel()
+	h := setup(t, "Africa/Cairo")
+	h.use(h.newTask(), "p", "2025-05-01 22:30Z")
+	h.settle()
+	if _, err := rollup.CheckZoneRules(t.Context(), h.pool); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 5 {
+		h.exec(`UPDATE daybook.zone_rules SET fingerprint = 'older'`)
+		var group errgroup.Group
+		var said atomic.Int64
+		for range 4 {
+			group.Go(func() error {
+				changed, err := rollup.CheckZoneRules(t.Context(), h.pool)
+				said.Add(int64(len(changed)))
+				return err
+			})
+		}
+		if err := group.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		if said.Load() != 1 {
+			t.Errorf("%d checks said that rules have changed, want 1", said.Load())
+		}
+		if got := scalar[int](t, h.pool, `SELECT revision FROM daybook.zone_check`); got != n+1 {
+			t.Errorf("after %d changes of rules the revision is %d", n+1, got)
+		}
 	}
 }
 

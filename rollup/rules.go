@@ -21,7 +21,8 @@ type ChangedRules struct {
 }
 
 // CheckZoneRules compares the rules of the zones in use with those that buckets were built with, and requests rebuilds of the runtimes
-// whose buckets are wrong by the new ones, and of no others. A zone that is seen for the first time is noted as it is.
+// whose buckets are wrong by the new ones, and of no others. A zone that is seen for the first time is noted as it is. Of several checks
+// at once one returns a change.
 //
 // A server process keeps the rules that it has read, so db must be a new connection. Those that are older may go on with the old
 // rules until they end: the runtimes of a changed zone are also put first in the order of verification.
@@ -43,18 +44,26 @@ func CheckZoneRules(ctx context.Context, db DB) ([]ChangedRules, error) {
 		if zone.Noted.Valid && zone.Noted.String == zone.Fingerprint {
 			continue
 		}
-		if zone.Noted.Valid || zone.Fingerprint == unknownRules {
-			wrong, err := requestRebuildsOfZone(ctx, db, zone)
+		rules := ChangedRules{Timezone: zone.Timezone}
+		differ := zone.Noted.Valid || zone.Fingerprint == unknownRules
+		if differ {
+			rules.Runtimes, err = requestRebuildsOfZone(ctx, db, zone)
 			if err != nil {
 				return changed, fmt.Errorf("rules of %s: %w", zone.Timezone, err)
 			}
-			changed = append(changed, ChangedRules{Timezone: zone.Timezone, Runtimes: wrong})
 		}
-		err := inTx(ctx, db, func(tx pgx.Tx) error {
-			return queries.New(tx).NoteZoneRules(ctx, queries.NoteZoneRulesParams{Timezone: zone.Timezone, Fingerprint: zone.Fingerprint})
+		var noted int64
+		err = inTx(ctx, db, func(tx pgx.Tx) (err error) {
+			noted, err = queries.New(tx).NoteZoneRules(ctx, queries.NoteZoneRulesParams{
+				Timezone: zone.Timezone, Fingerprint: zone.Fingerprint, Changed: differ,
+			})
+			return err
 		})
 		if err != nil {
 			return changed, fmt.Errorf("note the rules of %s: %w", zone.Timezone, err)
+		}
+		if noted > 0 {
+			changed = append(changed, rules)
 		}
 	}
 	err = inTx(ctx, db, func(tx pgx.Tx) error {
@@ -66,7 +75,7 @@ func CheckZoneRules(ctx context.Context, db DB) ([]ChangedRules, error) {
 		if err := q.RequestRebuilds(ctx, found); err != nil {
 			return fmt.Errorf("request rebuilds: %w", err)
 		}
-		return q.NoteZoneCheck(ctx, int64(len(changed)))
+		return q.NoteZoneCheck(ctx)
 	})
 	if err != nil {
 		return changed, fmt.Errorf("check zone rules: %w", err)

@@ -105,17 +105,26 @@ func (v *victims) disturb(ctx context.Context, f fault, how func() error) error 
 	return err
 }
 
-// lockBuckets locks bucket rows in an order in which no drain does, the tables too, and holds them. Who loses a deadlock loses.
+// lockBuckets locks bucket rows in an order in which no drain does, the tables too, and holds them. Before it locks those that drains lock
+// first it waits for somebody who waits for it, as long as hold at most: the two then lock each other out. Who loses a deadlock loses.
 func lockBuckets(ctx context.Context, pool *pgxpool.Pool, hold time.Duration) error {
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		for _, sql := range []string{
-			`SELECT FROM daybook.workspace_usage_daily ORDER BY workspace_id DESC, bucket_date DESC, project_id DESC, agent_id DESC FOR UPDATE`,
-			`SELECT FROM daybook.task_usage_daily_by_agent ORDER BY runtime_id DESC, bucket_date DESC, agent_id DESC, model DESC FOR UPDATE`,
-			`SELECT FROM daybook.task_usage_daily ORDER BY runtime_id DESC, bucket_date DESC, model DESC FOR UPDATE`,
-		} {
-			if _, err := tx.Exec(ctx, sql); err != nil {
-				return err
-			}
+		if err := lockRows(ctx, tx, `SELECT FROM daybook.workspace_usage_daily ORDER BY workspace_id DESC, bucket_date DESC, project_id DESC, agent_id DESC FOR UPDATE`,
+			`SELECT FROM daybook.task_usage_daily_by_agent ORDER BY runtime_id DESC, bucket_date DESC, agent_id DESC, model DESC FOR UPDATE`); err != nil {
+			return err
+		}
+		bounded, cancel := context.WithTimeout(ctx, hold)
+		defer cancel()
+		_, err := poll(bounded, func() (waited bool, err error) {
+			err = tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+				AND pg_backend_pid() = ANY (pg_blocking_pids(pid)))`).Scan(&waited)
+			return waited, err
+		})
+		if err != nil && bounded.Err() == nil {
+			return err
+		}
+		if err := lockRows(ctx, tx, `SELECT FROM daybook.task_usage_daily ORDER BY runtime_id DESC, bucket_date DESC, model DESC FOR UPDATE`); err != nil {
+			return err
 		}
 		passes(ctx, hold)
 		return nil
@@ -125,6 +134,15 @@ func lockBuckets(ctx context.Context, pool *pgxpool.Pool, hold time.Duration) er
 		return nil
 	}
 	return err
+}
+
+func lockRows(ctx context.Context, tx pgx.Tx, selects ...string) error {
+	for _, sql := range selects {
+		if _, err := tx.Exec(ctx, sql); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // copyJobs inserts jobs that are or were there once more, to be run now.
