@@ -66,10 +66,13 @@ type buckets[K comparable] struct {
 	index  map[K]int32
 	keys   []K
 	counts []counts
+	// there tells of each bucket whether a task was counted in it before, so that there is one.
+	there []bool
 }
 
-// add adds c to the change of a bucket, or returns errOverflow.
-func (b *buckets[K]) add(key K, c *counts) error {
+// add adds c, which is of a task as it is if sign is positive and as it was counted if it is negative, to the change of a bucket, or returns
+// errOverflow.
+func (b *buckets[K]) add(key K, c *counts, sign int64) error {
 	i, ok := b.index[key]
 	if !ok {
 		if b.index == nil {
@@ -79,7 +82,9 @@ func (b *buckets[K]) add(key K, c *counts) error {
 		b.index[key] = i
 		b.keys = append(b.keys, key)
 		b.counts = append(b.counts, counts{})
+		b.there = append(b.there, false)
 	}
+	b.there[i] = b.there[i] || sign < 0
 	return b.counts[i].add(c)
 }
 
@@ -90,6 +95,16 @@ func (b *buckets[K]) changed(yield func(*K, *counts) bool) {
 			return
 		}
 	}
+}
+
+// mayBeNew tells whether one of those that change may not be there yet.
+func (b *buckets[K]) mayBeNew() bool {
+	for i := range b.counts {
+		if !b.there[i] && b.counts[i] != (counts{}) {
+			return true
+		}
+	}
+	return false
 }
 
 // counts holds the columns of a bucket of any rollup; each rollup uses some of them.
@@ -170,13 +185,13 @@ func (d *delta) addUsage(f *usageFact, r represents, sign int64) error {
 	}
 	if f.runtime.Valid && f.localOpen {
 		key := dailyKey{runtime: f.runtime, date: f.localDate, name: f.name}
-		if err := d.daily.add(key, &base); err != nil {
+		if err := d.daily.add(key, &base, sign); err != nil {
 			return err
 		}
-		if err := d.byAgent.add(agentKey{key, f.agent}, with(r.agent, false)); err != nil {
+		if err := d.byAgent.add(agentKey{key, f.agent}, with(r.agent, false), sign); err != nil {
 			return err
 		}
-		if err := d.byHour.add(hourKey{key, f.localHour}, with(r.hour, false)); err != nil {
+		if err := d.byHour.add(hourKey{key, f.localHour}, with(r.hour, false), sign); err != nil {
 			return err
 		}
 	}
@@ -185,15 +200,15 @@ func (d *delta) addUsage(f *usageFact, r represents, sign int64) error {
 	}
 	key := allProjectsKey{workspace: f.workspace, date: f.utcDate, agent: f.agent, name: f.name}
 	n := with(r.day, r.window)
-	if err := d.workspace.add(workspaceKey{key, f.project}, n); err != nil {
+	if err := d.workspace.add(workspaceKey{key, f.project}, n, sign); err != nil {
 		return err
 	}
-	return d.allProjects.add(key, n)
+	return d.allProjects.add(key, n, sign)
 }
 
 func (d *delta) addTask(f *taskFact, sign int64) error {
 	if f.runtime.Valid {
-		if err := d.activity.add(activityKey{f.runtime, f.startedHour}, &counts{tasks: sign}); err != nil {
+		if err := d.activity.add(activityKey{f.runtime, f.startedHour}, &counts{tasks: sign}, sign); err != nil {
 			return err
 		}
 	}
@@ -202,33 +217,53 @@ func (d *delta) addTask(f *taskFact, sign int64) error {
 	}
 	d.negative = d.negative || f.microseconds < 0
 	key := runTimeKey{workspace: f.workspace, date: f.completedDate, project: f.project, agent: f.agent}
-	return d.runTime.add(key, &counts{microseconds: sign * f.microseconds, tasks: sign, failed: sign * count(f.failed)})
+	return d.runTime.add(key, &counts{microseconds: sign * f.microseconds, tasks: sign, failed: sign * count(f.failed)}, sign)
 }
 
-// write adds the delta to the buckets and deletes those that are left without facts. The statements take the tables in
+// write makes the calls, and then adds the delta to the buckets and deletes those that are left without facts. The statements take the tables in
 // one fixed order and rows in key order. It returns whose buckets fell below zero.
-func (d *delta) write(ctx context.Context, q *queries.Queries) (BelowZero, error) {
+//
+// A table whose buckets are all there goes in one round trip with the one after it. To insert a bucket can be to wait for another drain, and no row of
+// a later table may be locked then, or each of the two waits for the other.
+func (d *delta) write(ctx context.Context, q *queries.Queries, calls []func(*queries.Queries) error) (BelowZero, error) {
 	var below BelowZero
-	for _, step := range []struct {
-		write func(context.Context, *queries.Queries) ([]pgtype.UUID, error)
-		found *[]pgtype.UUID
-	}{
-		{d.writeDaily, &below.Runtimes}, {d.writeByAgent, &below.Runtimes}, {d.writeByHour, &below.Runtimes},
-		{d.writeActivity, &below.Runtimes},
-		{d.writeWorkspace, &below.Workspaces}, {d.writeAllProjects, &below.Workspaces}, {d.writeRunTime, &below.Workspaces},
-	} {
-		owners, err := step.write(ctx, q)
-		if err != nil {
+	writes := []*bucketWrite{
+		d.writeDaily(ctx), d.writeByAgent(ctx), d.writeByHour(ctx), d.writeActivity(ctx),
+		d.writeWorkspace(ctx), d.writeAllProjects(ctx), d.writeRunTime(ctx),
+	}
+	done := 0
+	for i, w := range writes {
+		if len(w.owners) > 0 {
+			calls = append(calls, w.update)
+		}
+		if !w.mayBeNew && i < len(writes)-1 {
+			continue
+		}
+		if err := q.Pipeline(ctx, calls...); err != nil {
 			return below, err
 		}
-		for _, owner := range owners {
-			if !slices.Contains(*step.found, owner) {
-				*step.found = append(*step.found, owner)
+		calls = nil
+		for ; done <= i; done++ {
+			owners, err := writes[done].finish(q)
+			if err != nil {
+				return below, err
+			}
+			found := &below.Runtimes
+			if done >= runtimeTables {
+				found = &below.Workspaces
+			}
+			for _, owner := range owners {
+				if !slices.Contains(*found, owner) {
+					*found = append(*found, owner)
+				}
 			}
 		}
 	}
 	return below, nil
 }
+
+// runtimeTables is how many tables come first whose buckets are of runtimes; those of the others are of workspaces.
+const runtimeTables = 4
 
 // columns collects what the statements of the rollups take: an array for each column of the buckets that changed. Each rollup uses some of
 // them, and the others stay empty.
@@ -283,42 +318,49 @@ func pick[T any](column []T, at []int32) []T {
 	return picked
 }
 
-// write adds the buckets to those of one rollup. update changes those that are there; it returns the number of each that is not, and the
-// negated number of each that may be empty or below zero now; numbers begin with 1. add inserts the others. deleteEmpty deletes those that are left
-// without facts, of these owners and dates, and returns the owners of those below zero.
-func (c *columns) write(
-	update func(*columns) ([]int32, error), add func(*columns) error, deleteEmpty func(*columns) ([]pgtype.UUID, error),
-) ([]pgtype.UUID, error) {
-	if len(c.owners) == 0 {
-		return nil, nil
-	}
-	notes, err := update(c)
-	if err != nil || len(notes) == 0 {
-		return nil, err
-	}
+// bucketWrite adds buckets to those of one rollup: first update, then finish.
+type bucketWrite struct {
+	columns
+	mayBeNew bool // one of them may not be there yet
+	// change changes those that are there; it returns the number of each that is not, and the negated number of each that may be empty or below zero
+	// now; numbers begin with 1. insert inserts the others. deleteEmpty deletes those that are left without facts, of these owners and dates, and
+	// returns the owners of those below zero.
+	change      func(*queries.Queries, *columns) ([]int32, error)
+	insert      func(*queries.Queries, *columns) error
+	deleteEmpty func(*queries.Queries, *columns) ([]pgtype.UUID, error)
+	notes       []int32 // what change returned
+}
+
+func (w *bucketWrite) update(q *queries.Queries) (err error) {
+	w.notes, err = w.change(q, &w.columns)
+	return err
+}
+
+// finish does what update has left, mostly nothing, and returns the owners of buckets below zero.
+func (w *bucketWrite) finish(q *queries.Queries) ([]pgtype.UUID, error) {
 	var missing, low []int32
-	for _, n := range notes {
+	for _, n := range w.notes {
 		if n < 0 {
 			low = append(low, -n-1)
 			continue
 		}
 		missing = append(missing, n-1)
-		if c.falls[n-1] {
+		if w.falls[n-1] {
 			low = append(low, n-1)
 		}
 	}
 	if len(missing) > 0 {
-		if err := add(c.pick(missing)); err != nil {
+		if err := w.insert(q, w.pick(missing)); err != nil {
 			return nil, err
 		}
 	}
 	if len(low) == 0 {
 		return nil, nil
 	}
-	return deleteEmpty(c.pick(low))
+	return w.deleteEmpty(q, w.pick(low))
 }
 
-func (d *delta) writeDaily(ctx context.Context, q *queries.Queries) ([]pgtype.UUID, error) {
+func (d *delta) writeDaily(ctx context.Context) *bucketWrite {
 	var c columns
 	for k, n := range d.daily.changed {
 		c.addUsage(k.runtime, k.date, k.name, n)
@@ -330,15 +372,19 @@ func (d *delta) writeDaily(ctx context.Context, q *queries.Queries) ([]pgtype.UU
 			EventCounts: c.events,
 		}
 	}
-	return c.write(
-		func(c *columns) ([]int32, error) { return q.UpdateUsageDaily(ctx, params(c)) },
-		func(c *columns) error { return q.AddToUsageDaily(ctx, queries.AddToUsageDailyParams(params(c))) },
-		func(c *columns) ([]pgtype.UUID, error) {
+	return &bucketWrite{
+		columns: c, mayBeNew: d.daily.mayBeNew(),
+		change: func(q *queries.Queries, c *columns) ([]int32, error) { return q.UpdateUsageDaily(ctx, params(c)) },
+		insert: func(q *queries.Queries, c *columns) error {
+			return q.AddToUsageDaily(ctx, queries.AddToUsageDailyParams(params(c)))
+		},
+		deleteEmpty: func(q *queries.Queries, c *columns) ([]pgtype.UUID, error) {
 			return q.DeleteEmptyUsageDaily(ctx, queries.DeleteEmptyUsageDailyParams{RuntimeIds: c.owners, BucketDates: c.dates, NoNegatives: !d.negative})
-		})
+		},
+	}
 }
 
-func (d *delta) writeByAgent(ctx context.Context, q *queries.Queries) ([]pgtype.UUID, error) {
+func (d *delta) writeByAgent(ctx context.Context) *bucketWrite {
 	var c columns
 	for k, n := range d.byAgent.changed {
 		c.addUsage(k.runtime, k.date, k.name, n)
@@ -351,15 +397,19 @@ func (d *delta) writeByAgent(ctx context.Context, q *queries.Queries) ([]pgtype.
 			EventCounts: c.events, TaskCounts: c.tasks,
 		}
 	}
-	return c.write(
-		func(c *columns) ([]int32, error) { return q.UpdateUsageByAgent(ctx, params(c)) },
-		func(c *columns) error { return q.AddToUsageByAgent(ctx, queries.AddToUsageByAgentParams(params(c))) },
-		func(c *columns) ([]pgtype.UUID, error) {
+	return &bucketWrite{
+		columns: c, mayBeNew: d.byAgent.mayBeNew(),
+		change: func(q *queries.Queries, c *columns) ([]int32, error) { return q.UpdateUsageByAgent(ctx, params(c)) },
+		insert: func(q *queries.Queries, c *columns) error {
+			return q.AddToUsageByAgent(ctx, queries.AddToUsageByAgentParams(params(c)))
+		},
+		deleteEmpty: func(q *queries.Queries, c *columns) ([]pgtype.UUID, error) {
 			return q.DeleteEmptyUsageByAgent(ctx, queries.DeleteEmptyUsageByAgentParams{RuntimeIds: c.owners, BucketDates: c.dates, NoNegatives: !d.negative})
-		})
+		},
+	}
 }
 
-func (d *delta) writeByHour(ctx context.Context, q *queries.Queries) ([]pgtype.UUID, error) {
+func (d *delta) writeByHour(ctx context.Context) *bucketWrite {
 	var c columns
 	for k, n := range d.byHour.changed {
 		c.addUsage(k.runtime, k.date, k.name, n)
@@ -372,15 +422,19 @@ func (d *delta) writeByHour(ctx context.Context, q *queries.Queries) ([]pgtype.U
 			EventCounts: c.events, TaskCounts: c.tasks,
 		}
 	}
-	return c.write(
-		func(c *columns) ([]int32, error) { return q.UpdateUsageByHour(ctx, params(c)) },
-		func(c *columns) error { return q.AddToUsageByHour(ctx, queries.AddToUsageByHourParams(params(c))) },
-		func(c *columns) ([]pgtype.UUID, error) {
+	return &bucketWrite{
+		columns: c, mayBeNew: d.byHour.mayBeNew(),
+		change: func(q *queries.Queries, c *columns) ([]int32, error) { return q.UpdateUsageByHour(ctx, params(c)) },
+		insert: func(q *queries.Queries, c *columns) error {
+			return q.AddToUsageByHour(ctx, queries.AddToUsageByHourParams(params(c)))
+		},
+		deleteEmpty: func(q *queries.Queries, c *columns) ([]pgtype.UUID, error) {
 			return q.DeleteEmptyUsageByHour(ctx, queries.DeleteEmptyUsageByHourParams{RuntimeIds: c.owners, BucketDates: c.dates, NoNegatives: !d.negative})
-		})
+		},
+	}
 }
 
-func (d *delta) writeActivity(ctx context.Context, q *queries.Queries) ([]pgtype.UUID, error) {
+func (d *delta) writeActivity(ctx context.Context) *bucketWrite {
 	var c columns
 	for k, n := range d.activity.changed {
 		c.owners = append(c.owners, k.runtime)
@@ -391,15 +445,19 @@ func (d *delta) writeActivity(ctx context.Context, q *queries.Queries) ([]pgtype
 	params := func(c *columns) queries.UpdateActivityByHourParams {
 		return queries.UpdateActivityByHourParams{RuntimeIds: c.owners, Hours: c.hours, TaskCounts: c.tasks}
 	}
-	return c.write(
-		func(c *columns) ([]int32, error) { return q.UpdateActivityByHour(ctx, params(c)) },
-		func(c *columns) error {
+	return &bucketWrite{
+		columns: c, mayBeNew: d.activity.mayBeNew(),
+		change: func(q *queries.Queries, c *columns) ([]int32, error) { return q.UpdateActivityByHour(ctx, params(c)) },
+		insert: func(q *queries.Queries, c *columns) error {
 			return q.AddToActivityByHour(ctx, queries.AddToActivityByHourParams(params(c)))
 		},
-		func(c *columns) ([]pgtype.UUID, error) { return q.DeleteEmptyActivityByHour(ctx, c.owners) })
+		deleteEmpty: func(q *queries.Queries, c *columns) ([]pgtype.UUID, error) {
+			return q.DeleteEmptyActivityByHour(ctx, c.owners)
+		},
+	}
 }
 
-func (d *delta) writeWorkspace(ctx context.Context, q *queries.Queries) ([]pgtype.UUID, error) {
+func (d *delta) writeWorkspace(ctx context.Context) *bucketWrite {
 	var c columns
 	for k, n := range d.workspace.changed {
 		c.addUsage(k.workspace, k.date, k.name, n)
@@ -414,17 +472,19 @@ func (d *delta) writeWorkspace(ctx context.Context, q *queries.Queries) ([]pgtyp
 			EventCounts: c.events, DayTaskCounts: c.tasks, WindowTaskCounts: c.windowTasks,
 		}
 	}
-	return c.write(
-		func(c *columns) ([]int32, error) { return q.UpdateWorkspaceUsage(ctx, params(c)) },
-		func(c *columns) error {
+	return &bucketWrite{
+		columns: c, mayBeNew: d.workspace.mayBeNew(),
+		change: func(q *queries.Queries, c *columns) ([]int32, error) { return q.UpdateWorkspaceUsage(ctx, params(c)) },
+		insert: func(q *queries.Queries, c *columns) error {
 			return q.AddToWorkspaceUsage(ctx, queries.AddToWorkspaceUsageParams(params(c)))
 		},
-		func(c *columns) ([]pgtype.UUID, error) {
+		deleteEmpty: func(q *queries.Queries, c *columns) ([]pgtype.UUID, error) {
 			return q.DeleteEmptyWorkspaceUsage(ctx, queries.DeleteEmptyWorkspaceUsageParams{WorkspaceIds: c.owners, BucketDates: c.dates, NoNegatives: !d.negative})
-		})
+		},
+	}
 }
 
-func (d *delta) writeAllProjects(ctx context.Context, q *queries.Queries) ([]pgtype.UUID, error) {
+func (d *delta) writeAllProjects(ctx context.Context) *bucketWrite {
 	var c columns
 	for k, n := range d.allProjects.changed {
 		c.addUsage(k.workspace, k.date, k.name, n)
@@ -437,17 +497,21 @@ func (d *delta) writeAllProjects(ctx context.Context, q *queries.Queries) ([]pgt
 			EventCounts: c.events, DayTaskCounts: c.tasks, WindowTaskCounts: c.windowTasks,
 		}
 	}
-	return c.write(
-		func(c *columns) ([]int32, error) { return q.UpdateWorkspaceUsageByAgent(ctx, params(c)) },
-		func(c *columns) error {
+	return &bucketWrite{
+		columns: c, mayBeNew: d.allProjects.mayBeNew(),
+		change: func(q *queries.Queries, c *columns) ([]int32, error) {
+			return q.UpdateWorkspaceUsageByAgent(ctx, params(c))
+		},
+		insert: func(q *queries.Queries, c *columns) error {
 			return q.AddToWorkspaceUsageByAgent(ctx, queries.AddToWorkspaceUsageByAgentParams(params(c)))
 		},
-		func(c *columns) ([]pgtype.UUID, error) {
+		deleteEmpty: func(q *queries.Queries, c *columns) ([]pgtype.UUID, error) {
 			return q.DeleteEmptyWorkspaceUsageByAgent(ctx, queries.DeleteEmptyWorkspaceUsageByAgentParams{WorkspaceIds: c.owners, BucketDates: c.dates, NoNegatives: !d.negative})
-		})
+		},
+	}
 }
 
-func (d *delta) writeRunTime(ctx context.Context, q *queries.Queries) ([]pgtype.UUID, error) {
+func (d *delta) writeRunTime(ctx context.Context) *bucketWrite {
 	var c columns
 	for k, n := range d.runTime.changed {
 		c.owners = append(c.owners, k.workspace)
@@ -465,14 +529,16 @@ func (d *delta) writeRunTime(ctx context.Context, q *queries.Queries) ([]pgtype.
 			TotalMicroseconds: c.microseconds, TaskCounts: c.tasks, FailedCounts: c.failed,
 		}
 	}
-	return c.write(
-		func(c *columns) ([]int32, error) { return q.UpdateWorkspaceRunTime(ctx, params(c)) },
-		func(c *columns) error {
+	return &bucketWrite{
+		columns: c, mayBeNew: d.runTime.mayBeNew(),
+		change: func(q *queries.Queries, c *columns) ([]int32, error) { return q.UpdateWorkspaceRunTime(ctx, params(c)) },
+		insert: func(q *queries.Queries, c *columns) error {
 			return q.AddToWorkspaceRunTime(ctx, queries.AddToWorkspaceRunTimeParams(params(c)))
 		},
-		func(c *columns) ([]pgtype.UUID, error) {
+		deleteEmpty: func(q *queries.Queries, c *columns) ([]pgtype.UUID, error) {
 			return q.DeleteEmptyWorkspaceRunTime(ctx, queries.DeleteEmptyWorkspaceRunTimeParams{WorkspaceIds: c.owners, BucketDates: c.dates, NoNegatives: !d.negative})
-		})
+		},
+	}
 }
 
 func count(b bool) int64 {

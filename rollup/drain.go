@@ -222,12 +222,15 @@ type drainBatch struct {
 // drainOnce is the body of a drain transaction. The claim and the reading of the source are separate statements: in one, the
 // source would be read as it was before the shards were locked, and a change could be counted twice or not at all.
 func (p drainPass) drainOnce(ctx context.Context, q *queries.Queries, limit int32) (drainBatch, error) {
-	if err := q.PrepareDrain(ctx, prepareDrain); err != nil {
-		return drainBatch{}, fmt.Errorf("prepare: %w", err)
-	}
-	locked, err := q.TryLockShards(ctx, queries.TryLockShardsParams{LockClass: lockClassShard, Shards: widen(p.shards)})
+	var locked []int16
+	err := q.Pipeline(ctx,
+		func(q *queries.Queries) error { return wrap("prepare", q.PrepareDrain(ctx, prepareDrain)) },
+		func(q *queries.Queries) (err error) {
+			locked, err = q.TryLockShards(ctx, queries.TryLockShardsParams{LockClass: lockClassShard, Shards: widen(p.shards)})
+			return wrap("lock shards", err)
+		})
 	if err != nil {
-		return drainBatch{}, fmt.Errorf("lock shards: %w", err)
+		return drainBatch{}, err
 	}
 	if len(locked) == 0 {
 		return drainBatch{busy: true}, nil
@@ -377,22 +380,15 @@ func apply(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (applyR
 	if err := l.giveNumbers(ctx, q); err != nil {
 		return result, err
 	}
-	if err := l.writeUsageFacts(ctx, q, free); err != nil {
-		return result, err
+	calls := []func(*queries.Queries) error{
+		func(q *queries.Queries) error { return wrap("forgive tasks", q.ForgiveTasks(ctx, result.applied)) },
 	}
-	if err := l.writeTaskFacts(ctx, q, free); err != nil {
-		return result, err
+	calls = append(calls, l.writeUsageFacts(ctx, free)...)
+	calls = append(calls, l.writeTaskFacts(ctx, free)...)
+	if result.belowZero, err = d.write(ctx, q, calls); err != nil {
+		return result, fmt.Errorf("write facts and buckets: %w", err)
 	}
-	if result.belowZero, err = d.write(ctx, q); err != nil {
-		return result, fmt.Errorf("write buckets: %w", err)
-	}
-	if err := result.belowZero.askForRepair(ctx, q); err != nil {
-		return result, err
-	}
-	if err := q.ForgiveTasks(ctx, result.applied); err != nil {
-		return result, fmt.Errorf("forgive tasks: %w", err)
-	}
-	return result, nil
+	return result, result.belowZero.askForRepair(ctx, q)
 }
 
 // askForRepair requests rebuilds of the runtimes, and a verification of everything that is concerned: the facts may be wrong too.
@@ -458,13 +454,19 @@ func (l *ledger) cut() (reached int, runtimes []pgtype.UUID) {
 // lockRuntimes tries to lock runtimes, and returns those that it got and whose zone is the one that the ledger
 // was read in. The others are being rebuilt, or were a moment ago.
 func (l *ledger) lockRuntimes(ctx context.Context, q *queries.Queries, runtimes []pgtype.UUID) (map[pgtype.UUID]bool, error) {
-	locks, err := q.TryLockRuntimes(ctx, queries.TryLockRuntimesParams{LockClass: lockClassRuntime, RuntimeIds: runtimes})
+	var locks []queries.TryLockRuntimesRow
+	var zones []queries.ListRuntimeZonesRow
+	err := q.Pipeline(ctx,
+		func(q *queries.Queries) (err error) {
+			locks, err = q.TryLockRuntimes(ctx, queries.TryLockRuntimesParams{LockClass: lockClassRuntime, RuntimeIds: runtimes})
+			return wrap("lock runtimes", err)
+		},
+		func(q *queries.Queries) (err error) {
+			zones, err = q.ListRuntimeZones(ctx, runtimes)
+			return wrap("list runtime zones", err)
+		})
 	if err != nil {
-		return nil, fmt.Errorf("lock runtimes: %w", err)
-	}
-	zones, err := q.ListRuntimeZones(ctx, runtimes)
-	if err != nil {
-		return nil, fmt.Errorf("list runtime zones: %w", err)
+		return nil, err
 	}
 	held := make(map[pgtype.UUID]bool, len(locks))
 	for _, z := range zones {

@@ -97,15 +97,32 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 		l.tasks[i].id = id
 		l.index[id] = int32(i) //nolint:gosec // Some thousands at most.
 	}
-	days, err := q.GetClosedDays(ctx)
+	var read taskRows
+	err := q.Pipeline(ctx,
+		func(q *queries.Queries) (err error) {
+			read.days, err = q.GetClosedDays(ctx)
+			return wrap("get closed days", err)
+		},
+		func(q *queries.Queries) (err error) {
+			read.source, err = q.ListSource(ctx, tasks)
+			return wrap("list source", err)
+		},
+		func(q *queries.Queries) (err error) {
+			read.usage, err = q.ListUsageFacts(ctx, tasks)
+			return wrap("list usage facts", err)
+		},
+		func(q *queries.Queries) (err error) {
+			read.started, err = q.ListTaskFacts(ctx, tasks)
+			return wrap("list task facts", err)
+		})
 	if err != nil {
-		return nil, fmt.Errorf("get closed days: %w", err)
-	}
-	closed := closedDays{before: dayOf(days.ClosedBefore), keptFrom: days.KeptFrom}
-	if err := l.readSource(ctx, q, tasks, closed); err != nil {
 		return nil, err
 	}
-	if err := l.readFacts(ctx, q, tasks, closed); err != nil {
+	closed := closedDays{before: dayOf(read.days.ClosedBefore), keptFrom: read.days.KeptFrom}
+	if err := l.takeSource(read.source, closed); err != nil {
+		return nil, err
+	}
+	if err := l.takeFacts(ctx, q, read.usage, read.started, closed); err != nil {
 		return nil, err
 	}
 	for i := range l.tasks {
@@ -113,6 +130,14 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 		t.refused = t.refused || t.before.closedBut(&t.after) || t.after.closedBut(&t.before)
 	}
 	return l, nil
+}
+
+// taskRows are tasks as they were read.
+type taskRows struct {
+	days    queries.GetClosedDaysRow
+	source  []queries.ListSourceRow
+	usage   []queries.ListUsageFactsRow
+	started []queries.ListTaskFactsRow
 }
 
 // closedDays are those whose buckets do not change any more.
@@ -127,17 +152,11 @@ func (c closedDays) hasNoFact(at pgtype.Timestamptz) bool {
 	return at.Valid && c.keptFrom.InfinityModifier == pgtype.Finite && at.Time.Before(c.keptFrom.Time)
 }
 
-// readFacts reads the tasks as they are counted. It comes after readSource: a fact that is as the source has it falls into the same buckets, and its
+// takeFacts takes the tasks as they are counted. It comes after takeSource: a fact that is as the source has it falls into the same buckets, and its
 // instant need not be converted again.
-func (l *ledger) readFacts(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID, closed closedDays) error {
-	usage, err := q.ListUsageFacts(ctx, tasks)
-	if err != nil {
-		return fmt.Errorf("list usage facts: %w", err)
-	}
-	started, err := q.ListTaskFacts(ctx, tasks)
-	if err != nil {
-		return fmt.Errorf("list task facts: %w", err)
-	}
+func (l *ledger) takeFacts(
+	ctx context.Context, q *queries.Queries, usage []queries.ListUsageFactsRow, started []queries.ListTaskFactsRow, closed closedDays,
+) error {
 	numbered, err := l.readNumbers(ctx, q, usage, started)
 	if err != nil {
 		return err
@@ -218,12 +237,8 @@ func (t *localTimes) read(ctx context.Context, q *queries.Queries, l *ledger) er
 	return nil
 }
 
-// readSource reads the tasks as the host has them.
-func (l *ledger) readSource(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID, closed closedDays) error {
-	source, err := q.ListSource(ctx, tasks)
-	if err != nil {
-		return fmt.Errorf("list source: %w", err)
-	}
+// takeSource takes the tasks as the host has them.
+func (l *ledger) takeSource(source []queries.ListSourceRow, closed closedDays) error {
 	facts := make([]usageFact, len(source))
 	for i := range source {
 		r := &source[i]
@@ -390,8 +405,8 @@ func (c *factColumns) add(task pgtype.UUID, f *usageFact, dimension int32) {
 	c.created = append(c.created, f.created)
 }
 
-// writeUsageFacts makes the facts of these tasks' usage those of the source, and writes only what differs.
-func (l *ledger) writeUsageFacts(ctx context.Context, q *queries.Queries, tasks []*taskChange) error {
+// writeUsageFacts returns the calls that make the facts of these tasks' usage those of the source, and write only what differs.
+func (l *ledger) writeUsageFacts(ctx context.Context, tasks []*taskChange) (calls []func(*queries.Queries) error) {
 	var add, update, gone factColumns
 	var places []pgtype.TID // of update
 	for _, t := range tasks {
@@ -414,39 +429,36 @@ func (l *ledger) writeUsageFacts(ctx context.Context, q *queries.Queries, tasks 
 		}
 	}
 	if len(gone.tasks) > 0 {
-		err := q.DeleteUsageFacts(ctx, queries.DeleteUsageFactsParams{TaskIds: gone.tasks, NameIds: gone.names})
-		if err != nil {
-			return fmt.Errorf("delete usage facts: %w", err)
-		}
+		calls = append(calls, func(q *queries.Queries) error {
+			err := q.DeleteUsageFacts(ctx, queries.DeleteUsageFactsParams{TaskIds: gone.tasks, NameIds: gone.names})
+			return wrap("delete usage facts", err)
+		})
 	}
 	if len(places) > 0 {
-		updated, err := q.UpdateUsageFacts(ctx, queries.UpdateUsageFactsParams{
-			Places: places, TaskIds: update.tasks, DimensionIds: update.dimensions,
-			InputTokens: update.input, OutputTokens: update.output, CacheReadTokens: update.cacheRead, CacheWriteTokens: update.cacheWrite,
-			CreatedAts: update.created,
+		calls = append(calls, func(q *queries.Queries) error {
+			updated, err := q.UpdateUsageFacts(ctx, queries.UpdateUsageFactsParams{
+				Places: places, TaskIds: update.tasks, DimensionIds: update.dimensions,
+				InputTokens: update.input, OutputTokens: update.output, CacheReadTokens: update.cacheRead, CacheWriteTokens: update.cacheWrite,
+				CreatedAts: update.created,
+			})
+			return wrap("update usage facts", all(updated, len(places), err))
 		})
-		if err == nil && updated != int64(len(places)) {
-			err = errFactChanged
-		}
-		if err != nil {
-			return fmt.Errorf("update usage facts: %w", err)
-		}
 	}
 	if len(add.tasks) > 0 {
-		err := q.AddUsageFacts(ctx, queries.AddUsageFactsParams{
-			TaskIds: add.tasks, NameIds: add.names, DimensionIds: add.dimensions,
-			InputTokens: add.input, OutputTokens: add.output, CacheReadTokens: add.cacheRead, CacheWriteTokens: add.cacheWrite,
-			CreatedAts: add.created,
+		calls = append(calls, func(q *queries.Queries) error {
+			err := q.AddUsageFacts(ctx, queries.AddUsageFactsParams{
+				TaskIds: add.tasks, NameIds: add.names, DimensionIds: add.dimensions,
+				InputTokens: add.input, OutputTokens: add.output, CacheReadTokens: add.cacheRead, CacheWriteTokens: add.cacheWrite,
+				CreatedAts: add.created,
+			})
+			return wrap("add usage facts", err)
 		})
-		if err != nil {
-			return fmt.Errorf("add usage facts: %w", err)
-		}
 	}
-	return nil
+	return calls
 }
 
 // writeTaskFacts is the same for the facts of the tasks themselves.
-func (l *ledger) writeTaskFacts(ctx context.Context, q *queries.Queries, tasks []*taskChange) error {
+func (l *ledger) writeTaskFacts(ctx context.Context, tasks []*taskChange) (calls []func(*queries.Queries) error) {
 	var add, update taskFactColumns
 	var places []pgtype.TID // of update
 	var gone []pgtype.UUID
@@ -463,31 +475,34 @@ func (l *ledger) writeTaskFacts(ctx context.Context, q *queries.Queries, tasks [
 		}
 	}
 	if len(gone) > 0 {
-		if err := q.DeleteTaskFacts(ctx, gone); err != nil {
-			return fmt.Errorf("delete task facts: %w", err)
-		}
+		calls = append(calls, func(q *queries.Queries) error { return wrap("delete task facts", q.DeleteTaskFacts(ctx, gone)) })
 	}
 	if len(places) > 0 {
-		updated, err := q.UpdateTaskFacts(ctx, queries.UpdateTaskFactsParams{
-			Places: places, TaskIds: update.tasks, DimensionIds: update.dimensions,
-			StartedAts: update.started, CompletedAts: update.completed, Failed: update.failed,
+		calls = append(calls, func(q *queries.Queries) error {
+			updated, err := q.UpdateTaskFacts(ctx, queries.UpdateTaskFactsParams{
+				Places: places, TaskIds: update.tasks, DimensionIds: update.dimensions,
+				StartedAts: update.started, CompletedAts: update.completed, Failed: update.failed,
+			})
+			return wrap("update task facts", all(updated, len(places), err))
 		})
-		if err == nil && updated != int64(len(places)) {
-			err = errFactChanged
-		}
-		if err != nil {
-			return fmt.Errorf("update task facts: %w", err)
-		}
 	}
 	if len(add.tasks) > 0 {
-		err := q.AddTaskFacts(ctx, queries.AddTaskFactsParams{
-			TaskIds: add.tasks, DimensionIds: add.dimensions, StartedAts: add.started, CompletedAts: add.completed, Failed: add.failed,
+		calls = append(calls, func(q *queries.Queries) error {
+			err := q.AddTaskFacts(ctx, queries.AddTaskFactsParams{
+				TaskIds: add.tasks, DimensionIds: add.dimensions, StartedAts: add.started, CompletedAts: add.completed, Failed: add.failed,
+			})
+			return wrap("add task facts", err)
 		})
-		if err != nil {
-			return fmt.Errorf("add task facts: %w", err)
-		}
 	}
-	return nil
+	return calls
+}
+
+// all returns err or, if not all facts were updated, errFactChanged.
+func all(updated int64, want int, err error) error {
+	if err == nil && updated != int64(want) {
+		return errFactChanged
+	}
+	return err
 }
 
 // taskFactColumns are like factColumns.

@@ -287,6 +287,42 @@ func (tx *mutantTx) QueryRow(ctx context.Context, sql string, args ...any) pgx.R
 	return on.QueryRow(ctx, sql, args...)
 }
 
+// SendBatch runs the statements of a batch one after the other, so that each of them can be another one.
+func (tx *mutantTx) SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults {
+	return &oneByOne{ctx: ctx, tx: tx, queued: batch.QueuedQueries}
+}
+
+type oneByOne struct {
+	pgx.BatchResults // for what is not called
+
+	ctx    context.Context
+	tx     *mutantTx
+	queued []*pgx.QueuedQuery
+}
+
+func (o *oneByOne) next() *pgx.QueuedQuery {
+	q := o.queued[0]
+	o.queued = o.queued[1:]
+	return q
+}
+
+func (o *oneByOne) Exec() (pgconn.CommandTag, error) {
+	q := o.next()
+	return o.tx.Exec(o.ctx, q.SQL, q.Arguments...)
+}
+
+func (o *oneByOne) Query() (pgx.Rows, error) {
+	q := o.next()
+	return o.tx.Query(o.ctx, q.SQL, q.Arguments...)
+}
+
+func (o *oneByOne) QueryRow() pgx.Row {
+	q := o.next()
+	return o.tx.QueryRow(o.ctx, q.SQL, q.Arguments...)
+}
+
+func (*oneByOne) Close() error { return nil }
+
 func (tx *mutantTx) Commit(ctx context.Context) error {
 	if tx.snapshot != nil {
 		if err := tx.snapshot.Rollback(ctx); err != nil {

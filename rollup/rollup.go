@@ -13,6 +13,7 @@ package rollup
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -29,6 +30,14 @@ type DB interface {
 // inTx runs do in a transaction of its own. Everything here rests on READ COMMITTED, whatever the database's default is.
 func inTx(ctx context.Context, db DB, do func(pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}, do)
+}
+
+// wrap says what failed, if something did.
+func wrap(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
 }
 
 // inTxPatiently is inTx, again and again while somebody else holds what is needed. Each try waits for it, so this does not spin.

@@ -57,6 +57,25 @@ func (k *killer) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQuer
 	}
 }
 
+// TraceBatchStart is TraceQueryStart for each statement of a batch.
+func (k *killer) TraceBatchStart(ctx context.Context, conn *pgx.Conn, data pgx.TraceBatchStartData) context.Context {
+	before := k.count.Load()
+	for _, q := range data.Batch.QueuedQueries {
+		k.TraceQueryStart(ctx, conn, pgx.TraceQueryStartData{SQL: q.SQL})
+	}
+	return context.WithValue(ctx, killerKey{}, &before)
+}
+
+// TraceBatchQuery is called with each result. The server has the statements after it already.
+func (k *killer) TraceBatchQuery(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchQueryData) {
+	n, _ := ctx.Value(killerKey{}).(*int64)
+	if *n++; *n == k.step && k.phase == "end" {
+		die()
+	}
+}
+
+func (*killer) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
+
 func die() {
 	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	select {}

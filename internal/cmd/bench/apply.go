@@ -21,7 +21,8 @@ const fewRounds = 5
 const changedTasks = 100
 
 // warmTasks are counted before the first of them: a worker keeps its connections for an hour, and to touch a page of shared memory for the first time
-// takes a process of Postgres longer than to read it.
+// takes a process of Postgres longer than to read it. It is also the middle of the time between two checkpoints, where many pages are in the log
+// already.
 const warmTasks = 20000
 
 // apply measures how long it takes until changed tasks are counted: at three sizes of history, and beside what else keeps rollups.
@@ -153,15 +154,21 @@ func sideBySide(ctx context.Context, h *host, rounds int, sample string, rival f
 	return pair{median(ours).Seconds(), median(theirs).Seconds()}, nil
 }
 
-// warm counts many changed tasks, on the connection that the rounds use, and cleans up after them.
+// warm counts many changed tasks after a checkpoint, on the connection that the rounds use, and removes the versions of rows that are left.
 func (h *host) warm(ctx context.Context) error {
+	if err := settle(ctx, h.Pool); err != nil {
+		return err
+	}
 	if err := h.change(ctx, "sample_tasks", warmTasks); err != nil {
 		return err
 	}
 	if err := drain(ctx, h); err != nil {
 		return err
 	}
-	return settle(ctx, h.Pool)
+	if _, err := h.Pool.Exec(ctx, statement("vacuum")); err != nil {
+		return fmt.Errorf("vacuum: %w", err)
+	}
+	return nil
 }
 
 // change changes the usage of n tasks, scattered over the history or of its last day, as a host would.
