@@ -22,6 +22,19 @@ type delta struct {
 	negative bool
 }
 
+// newDelta makes room for what tasks with so many rows of usage change at most, if each stays where it was.
+func newDelta(tasks, usage int) *delta {
+	d := new(delta)
+	d.daily.grow(usage)
+	d.byAgent.grow(usage)
+	d.byHour.grow(usage)
+	d.activity.grow(tasks)
+	d.workspace.grow(usage)
+	d.allProjects.grow(usage)
+	d.runTime.grow(tasks)
+	return d
+}
+
 type dailyKey struct {
 	runtime pgtype.UUID
 	date    day
@@ -70,14 +83,17 @@ type buckets[K comparable] struct {
 	there []bool
 }
 
+// grow makes room for so many buckets.
+func (b *buckets[K]) grow(n int) {
+	b.index = make(map[K]int32, n)
+	b.keys, b.counts, b.there = make([]K, 0, n), make([]counts, 0, n), make([]bool, 0, n)
+}
+
 // add adds c, which is of a task as it is if sign is positive and as it was counted if it is negative, to the change of a bucket, or returns
 // errOverflow.
 func (b *buckets[K]) add(key K, c *counts, sign int64) error {
 	i, ok := b.index[key]
 	if !ok {
-		if b.index == nil {
-			b.index = make(map[K]int32)
-		}
 		i = int32(len(b.keys)) //nolint:gosec // As many as usage rows of one batch.
 		b.index[key] = i
 		b.keys = append(b.keys, key)
@@ -281,6 +297,15 @@ type columns struct {
 	falls []bool // whether something is taken from the bucket
 }
 
+// usageColumns makes room for so many buckets of usage.
+func usageColumns(n int) columns {
+	return columns{
+		owners: make([]pgtype.UUID, 0, n), dates: make([]pgtype.Date, 0, n), names: make([]int32, 0, n),
+		input: make([]int64, 0, n), output: make([]int64, 0, n), cacheRead: make([]int64, 0, n), cacheWrite: make([]int64, 0, n),
+		events: make([]int64, 0, n), tasks: make([]int64, 0, n), windowTasks: make([]int64, 0, n), falls: make([]bool, 0, n),
+	}
+}
+
 // addUsage adds a bucket of usage.
 func (c *columns) addUsage(owner pgtype.UUID, date day, name *usageName, n *counts) {
 	c.owners = append(c.owners, owner)
@@ -361,7 +386,7 @@ func (w *bucketWrite) finish(q *queries.Queries) ([]pgtype.UUID, error) {
 }
 
 func (d *delta) writeDaily(ctx context.Context) *bucketWrite {
-	var c columns
+	c := usageColumns(len(d.daily.keys))
 	for k, n := range d.daily.changed {
 		c.addUsage(k.runtime, k.date, k.name, n)
 	}
@@ -385,7 +410,7 @@ func (d *delta) writeDaily(ctx context.Context) *bucketWrite {
 }
 
 func (d *delta) writeByAgent(ctx context.Context) *bucketWrite {
-	var c columns
+	c := usageColumns(len(d.byAgent.keys))
 	for k, n := range d.byAgent.changed {
 		c.addUsage(k.runtime, k.date, k.name, n)
 		c.agents = append(c.agents, k.agent)
@@ -410,7 +435,7 @@ func (d *delta) writeByAgent(ctx context.Context) *bucketWrite {
 }
 
 func (d *delta) writeByHour(ctx context.Context) *bucketWrite {
-	var c columns
+	c := usageColumns(len(d.byHour.keys))
 	for k, n := range d.byHour.changed {
 		c.addUsage(k.runtime, k.date, k.name, n)
 		c.hours = append(c.hours, k.hour)
@@ -458,7 +483,7 @@ func (d *delta) writeActivity(ctx context.Context) *bucketWrite {
 }
 
 func (d *delta) writeWorkspace(ctx context.Context) *bucketWrite {
-	var c columns
+	c := usageColumns(len(d.workspace.keys))
 	for k, n := range d.workspace.changed {
 		c.addUsage(k.workspace, k.date, k.name, n)
 		c.projects = append(c.projects, k.project)
@@ -485,7 +510,7 @@ func (d *delta) writeWorkspace(ctx context.Context) *bucketWrite {
 }
 
 func (d *delta) writeAllProjects(ctx context.Context) *bucketWrite {
-	var c columns
+	c := usageColumns(len(d.allProjects.keys))
 	for k, n := range d.allProjects.changed {
 		c.addUsage(k.workspace, k.date, k.name, n)
 		c.agents = append(c.agents, k.agent)

@@ -356,7 +356,11 @@ func apply(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (applyR
 	if err != nil {
 		return result, err
 	}
-	var d delta
+	usage := 0
+	for i := range l.tasks[:reached] {
+		usage += max(len(l.tasks[i].before.usage), len(l.tasks[i].after.usage))
+	}
+	d := newDelta(reached, usage)
 	var free []*taskChange
 	for i := range l.tasks[:reached] {
 		t := &l.tasks[i]

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"daybook/internal/demo"
+	"daybook/internal/postgres"
 )
 
 const (
@@ -56,6 +57,10 @@ func Open(ctx context.Context, serverURL, name string) (*Host, error) {
 		return nil, err
 	}
 	config.MaxConns = maxConnections
+	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		postgres.EncodeArrays(conn)
+		return nil
+	}
 	h.Pool, err = pgxpool.NewWithConfig(ctx, config)
 	return h, err
 }

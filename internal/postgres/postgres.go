@@ -36,6 +36,7 @@ func Open(ctx context.Context, config *pgxpool.Config, settings map[string]strin
 		return nil
 	}
 	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		EncodeArrays(conn)
 		if conn.Config().DefaultQueryExecMode == withoutPrepared {
 			conn.PgConn().CustomData()[settingsKey] = forTransactions
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/peterldowns/pgtestdb"
 
 	"daybook/internal/demo"
+	"daybook/internal/postgres"
 	"daybook/migrations"
 )
 
@@ -76,6 +77,10 @@ func connect(tb testing.TB, url string, configure ...func(*pgxpool.Config)) *pgx
 		tb.Fatal(err)
 	}
 	config.MaxConns = maxConns
+	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		postgres.EncodeArrays(conn)
+		return nil
+	}
 	for _, c := range configure {
 		c(config)
 	}

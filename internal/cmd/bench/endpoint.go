@@ -12,6 +12,9 @@ import (
 // warmUp is how long the api is asked before it is measured, so that its connections are open and its statements planned.
 const warmUp = 300 * time.Millisecond
 
+// connectingPerSecond is how many connections pgbench makes, and plans the statement on, in a second at the least.
+const connectingPerSecond = 32
+
 // endpoint is the measurement of one.
 type endpoint struct {
 	pattern string
@@ -78,10 +81,11 @@ func (e *endpoint) measure(ctx context.Context, connections int) (endpointResult
 	if _, err := e.load.run(ctx, connections, warmUp); err != nil {
 		return endpointResult{}, err
 	}
+	connecting := time.Duration((connections+connectingPerSecond-1)/connectingPerSecond) * time.Second
 	var pgbench, api []float64
 	var p50, p99 []time.Duration
 	for range e.rounds {
-		perSecond, err := e.bench.run(ctx, e.script, connections, e.length)
+		perSecond, err := e.bench.run(ctx, e.script, connections, connecting+e.length)
 		if err != nil {
 			return endpointResult{}, err
 		}

@@ -58,12 +58,10 @@ func findPgbench(ctx context.Context, h *benchhost.Host) (*pgbench, error) {
 	return b, nil
 }
 
-// connectingPerSecond is how many connections pgbench makes in a second at the least.
-const connectingPerSecond = 32
-
 var rateLine = regexp.MustCompile(`(?m)^tps = ([0-9.]+)`)
 
-// run returns how many times in a second the script is run, prepared, on so many connections.
+// run returns how many times in a second the script is run, prepared, on so many connections. The length is in whole seconds, and runs
+// while pgbench connects, though its rate leaves that out.
 func (b *pgbench) run(ctx context.Context, s script, connections int, length time.Duration) (float64, error) {
 	file, err := os.CreateTemp("", "daybook-bench-*.sql")
 	if err != nil {
@@ -74,10 +72,8 @@ func (b *pgbench) run(ctx context.Context, s script, connections int, length tim
 	if err := errors.Join(err, file.Close()); err != nil {
 		return 0, err
 	}
-	// pgbench's time runs while it connects, though its rate leaves that out.
-	length += time.Duration((connections+connectingPerSecond-1)/connectingPerSecond) * time.Second
 	args := []string{
-		"--no-vacuum", "--protocol=prepared", "--client=" + strconv.Itoa(connections), "--jobs=" + strconv.Itoa(min(2, connections)),
+		"--no-vacuum", "--protocol=prepared", "--client=" + strconv.Itoa(connections), "--jobs=" + strconv.Itoa(min(jobs, connections)),
 		"--time=" + strconv.Itoa(int(length.Seconds())), "--file=" + file.Name(),
 	}
 	for _, v := range s.vars {

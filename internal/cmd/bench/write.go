@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"daybook/migrations"
 )
@@ -13,8 +17,12 @@ const writeLength = 2 * time.Second
 
 // write compares the rate of single-row upserts with the triggers and without. Each ratio is of two neighbours in time, since the
 // machine's speed drifts; the median of them counts. What was written without triggers is not counted afterwards.
-func (b *bench) write(ctx context.Context) error {
+func (b *bench) write(ctx context.Context) (err error) {
 	h, err := b.host(ctx, middle)
+	if err != nil {
+		return err
+	}
+	bench, err := findPgbench(ctx, h.Host)
 	if err != nil {
 		return err
 	}
@@ -22,11 +30,15 @@ func (b *bench) write(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	rate := func() (float64, error) {
-		u := upserter{host: h, tasks: ids}
-		took, err := timed(func() error { return u.run(ctx, writeLength) })
-		return float64(u.written.Load()) / took.Seconds(), err
+	defer func() {
+		_, dropped := h.Pool.Exec(context.WithoutCancel(ctx), statement("drop_bench_task"))
+		err = errors.Join(err, dropped)
+	}()
+	if err := h.numberTasks(ctx, ids); err != nil {
+		return err
 	}
+	s := upsertScript(len(ids))
+	rate := func() (float64, error) { return bench.run(ctx, s, writers, writeLength) }
 	if _, err := rate(); err != nil { // Warms up.
 		return err
 	}
@@ -59,4 +71,22 @@ func (b *bench) write(ctx context.Context) error {
 		value: median(ratios), wanted: atLeast(0.85, times), label: "host's writes, beside no triggers",
 	})
 	return settle(ctx, h.Pool)
+}
+
+// numberTasks makes the table that upsertScript takes tasks from.
+func (h *host) numberTasks(ctx context.Context, ids []pgtype.UUID) error {
+	if _, err := h.Pool.Exec(ctx, statement("create_bench_task")); err != nil {
+		return fmt.Errorf("number tasks: %w", err)
+	}
+	if _, err := h.Pool.Exec(ctx, statement("fill_bench_task"), ids); err != nil {
+		return fmt.Errorf("number tasks: %w", err)
+	}
+	return settle(ctx, h.Pool)
+}
+
+// upsertScript is the statement of an upserter for pgbench, with one of so many numbered tasks. To look its id up is a part of the
+// statement, for it costs less than another round trip.
+func upsertScript(tasks int) script {
+	upsert := strings.NewReplacer("$1", "(SELECT id FROM public.bench_task WHERE n = :n)", "$2", ":tokens").Replace(statement("upsert_usage"))
+	return script{sql: fmt.Sprintf("\\set n random(1, %d)\n\\set tokens random(1, 1000000)\n%s;\n", tasks, strings.TrimSpace(upsert))}
 }
