@@ -239,47 +239,38 @@ func (d *delta) addTask(f *taskFact, sign int64) error {
 // write makes the calls, and then adds the delta to the buckets and deletes those that are left without facts. The statements take the tables in
 // one fixed order and rows in key order. It returns whose buckets fell below zero.
 //
-// A table whose buckets are all there goes in one round trip with the one after it. To insert a bucket can be to wait for another drain, and no row of
-// a later table may be locked then, or each of the two waits for the other.
+// A table whose buckets are all there goes in one round trip with the one after it, unless it has many of them, which take memory. To insert a bucket
+// can be to wait for another drain, and no row of a later table may be locked then, or each of the two waits for the other.
 func (d *delta) write(ctx context.Context, q *queries.Queries, calls []func(*queries.Queries) error) (BelowZero, error) {
 	var below BelowZero
-	writes := []*bucketWrite{
-		d.writeDaily(ctx), d.writeByAgent(ctx), d.writeByHour(ctx), d.writeActivity(ctx),
-		d.writeWorkspace(ctx), d.writeAllProjects(ctx), d.writeRunTime(ctx),
+	var open []*bucketWrite
+	tables := []func(context.Context) *bucketWrite{
+		d.writeDaily, d.writeByAgent, d.writeByHour, d.writeActivity, d.writeWorkspace, d.writeAllProjects, d.writeRunTime,
 	}
-	done := 0
-	for i, w := range writes {
+	for i, table := range tables {
+		w := table(ctx)
 		if len(w.owners) > 0 {
+			open = append(open, w)
 			calls = append(calls, w.update)
 		}
-		if !w.mayBeNew && i < len(writes)-1 {
+		if i < len(tables)-1 && !w.mayBeNew && len(w.owners) < manyBuckets {
 			continue
 		}
 		if err := q.Pipeline(ctx, calls...); err != nil {
 			return below, err
 		}
-		calls = nil
-		for ; done <= i; done++ {
-			owners, err := writes[done].finish(q)
-			if err != nil {
+		for _, w := range open {
+			if err := w.finish(q, &below); err != nil {
 				return below, err
 			}
-			found := &below.Runtimes
-			if done >= runtimeTables {
-				found = &below.Workspaces
-			}
-			for _, owner := range owners {
-				if !slices.Contains(*found, owner) {
-					*found = append(*found, owner)
-				}
-			}
 		}
+		calls, open = nil, nil
 	}
 	return below, nil
 }
 
-// runtimeTables is how many tables come first whose buckets are of runtimes; those of the others are of workspaces.
-const runtimeTables = 4
+// manyBuckets are worth a round trip of their own.
+const manyBuckets = 1000
 
 // columns collects what the statements of the rollups take: an array for each column of the buckets that changed. Each rollup uses some of
 // them, and the others stay empty.
@@ -346,7 +337,8 @@ func pick[T any](column []T, at []int32) []T {
 // bucketWrite adds buckets to those of one rollup: first update, then finish.
 type bucketWrite struct {
 	columns
-	mayBeNew bool // one of them may not be there yet
+	mayBeNew     bool // one of them may not be there yet
+	ofWorkspaces bool // owners are workspaces and not runtimes
 	// change changes those that are there; it returns the number of each that is not, and the negated number of each that may be empty or below zero
 	// now; numbers begin with 1. insert inserts the others. deleteEmpty deletes those that are left without facts, of these owners and dates, and
 	// returns the owners of those below zero.
@@ -361,8 +353,8 @@ func (w *bucketWrite) update(q *queries.Queries) (err error) {
 	return err
 }
 
-// finish does what update has left, mostly nothing, and returns the owners of buckets below zero.
-func (w *bucketWrite) finish(q *queries.Queries) ([]pgtype.UUID, error) {
+// finish does what update has left, mostly nothing, and notes the owners of buckets below zero.
+func (w *bucketWrite) finish(q *queries.Queries, below *BelowZero) error {
 	var missing, low []int32
 	for _, n := range w.notes {
 		if n < 0 {
@@ -376,13 +368,26 @@ func (w *bucketWrite) finish(q *queries.Queries) ([]pgtype.UUID, error) {
 	}
 	if len(missing) > 0 {
 		if err := w.insert(q, w.pick(missing)); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if len(low) == 0 {
-		return nil, nil
+		return nil
 	}
-	return w.deleteEmpty(q, w.pick(low))
+	owners, err := w.deleteEmpty(q, w.pick(low))
+	if err != nil {
+		return err
+	}
+	found := &below.Runtimes
+	if w.ofWorkspaces {
+		found = &below.Workspaces
+	}
+	for _, owner := range owners {
+		if !slices.Contains(*found, owner) {
+			*found = append(*found, owner)
+		}
+	}
+	return nil
 }
 
 func (d *delta) writeDaily(ctx context.Context) *bucketWrite {
@@ -498,7 +503,7 @@ func (d *delta) writeWorkspace(ctx context.Context) *bucketWrite {
 		}
 	}
 	return &bucketWrite{
-		columns: c, mayBeNew: d.workspace.mayBeNew(),
+		columns: c, mayBeNew: d.workspace.mayBeNew(), ofWorkspaces: true,
 		change: func(q *queries.Queries, c *columns) ([]int32, error) { return q.UpdateWorkspaceUsage(ctx, params(c)) },
 		insert: func(q *queries.Queries, c *columns) error {
 			return q.AddToWorkspaceUsage(ctx, queries.AddToWorkspaceUsageParams(params(c)))
@@ -523,7 +528,7 @@ func (d *delta) writeAllProjects(ctx context.Context) *bucketWrite {
 		}
 	}
 	return &bucketWrite{
-		columns: c, mayBeNew: d.allProjects.mayBeNew(),
+		columns: c, mayBeNew: d.allProjects.mayBeNew(), ofWorkspaces: true,
 		change: func(q *queries.Queries, c *columns) ([]int32, error) {
 			return q.UpdateWorkspaceUsageByAgent(ctx, params(c))
 		},
@@ -555,7 +560,7 @@ func (d *delta) writeRunTime(ctx context.Context) *bucketWrite {
 		}
 	}
 	return &bucketWrite{
-		columns: c, mayBeNew: d.runTime.mayBeNew(),
+		columns: c, mayBeNew: d.runTime.mayBeNew(), ofWorkspaces: true,
 		change: func(q *queries.Queries, c *columns) ([]int32, error) { return q.UpdateWorkspaceRunTime(ctx, params(c)) },
 		insert: func(q *queries.Queries, c *columns) error {
 			return q.AddToWorkspaceRunTime(ctx, queries.AddToWorkspaceRunTimeParams(params(c)))
