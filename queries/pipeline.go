@@ -79,6 +79,8 @@ func (r replay) Exec(context.Context, string, ...any) (pgconn.CommandTag, error)
 	return r.results.Exec()
 }
 
-func (r replay) Query(context.Context, string, ...any) (pgx.Rows, error) { return r.results.Query() }
+func (r replay) Query(context.Context, string, ...any) (pgx.Rows, error) {
+	return r.results.Query() //nolint:rowserrcheck // The caller reads them.
+}
 
 func (r replay) QueryRow(context.Context, string, ...any) pgx.Row { return r.results.QueryRow() }

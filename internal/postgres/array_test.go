@@ -72,6 +72,6 @@ func connection(t *testing.T) *pgx.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close(t.Context()) }) //nolint:errcheck // Nothing depends on it.
+	t.Cleanup(func() { conn.Close(t.Context()) })
 	return conn
 }
