@@ -3,6 +3,8 @@ package queries
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -41,6 +43,10 @@ func (q *Queries) Pipeline(ctx context.Context, calls ...func(*Queries) error) e
 	for _, call := range sent {
 		if err := call(&Queries{db: replay{results}}); err != nil {
 			results.Close() //nolint:errcheck // It has the same error, or one that came after it.
+			if prepared, ok := errors.AsType[pgx.ErrPreprocessingBatch](err); ok {
+				name, _, _ := strings.Cut(prepared.SQL(), "\n")
+				return fmt.Errorf("%w of the statement %s", err, name) // The first call is not to blame.
+			}
 			return err
 		}
 	}

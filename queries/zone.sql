@@ -14,11 +14,12 @@ LEFT JOIN daybook.zone_rules n ON n.timezone = z.timezone
 ORDER BY z.timezone;
 
 -- name: NoteZoneRules :execrows
--- Notes the rules of a zone and, if they have changed, counts the change. Returns 1 for a change that nobody else has noted before.
+-- Notes the rules of a zone and, if they have changed, counts the change. Returns 1 for a change that nobody else has noted before. What is noted
+-- for the first time changes no note that somebody else has made meanwhile.
 WITH noted AS (
     INSERT INTO daybook.zone_rules (timezone, fingerprint) VALUES (@timezone, @fingerprint)
     ON CONFLICT (timezone) DO UPDATE SET fingerprint = excluded.fingerprint, noted_at = excluded.noted_at
-    WHERE zone_rules.fingerprint <> excluded.fingerprint
+    WHERE @changed::boolean AND zone_rules.fingerprint <> excluded.fingerprint
     RETURNING timezone
 )
 UPDATE daybook.zone_check SET revision = revision + 1 WHERE @changed::boolean AND EXISTS (SELECT FROM noted);

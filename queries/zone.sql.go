@@ -126,7 +126,7 @@ const noteZoneRules = `-- name: NoteZoneRules :execrows
 WITH noted AS (
     INSERT INTO daybook.zone_rules (timezone, fingerprint) VALUES ($2, $3)
     ON CONFLICT (timezone) DO UPDATE SET fingerprint = excluded.fingerprint, noted_at = excluded.noted_at
-    WHERE zone_rules.fingerprint <> excluded.fingerprint
+    WHERE $1::boolean AND zone_rules.fingerprint <> excluded.fingerprint
     RETURNING timezone
 )
 UPDATE daybook.zone_check SET revision = revision + 1 WHERE $1::boolean AND EXISTS (SELECT FROM noted)
@@ -138,7 +138,8 @@ type NoteZoneRulesParams struct {
 	Fingerprint string
 }
 
-// Notes the rules of a zone and, if they have changed, counts the change. Returns 1 for a change that nobody else has noted before.
+// Notes the rules of a zone and, if they have changed, counts the change. Returns 1 for a change that nobody else has noted before. What is noted
+// for the first time changes no note that somebody else has made meanwhile.
 func (q *Queries) NoteZoneRules(ctx context.Context, arg NoteZoneRulesParams) (int64, error) {
 	result, err := q.db.Exec(ctx, noteZoneRules, arg.Changed, arg.Timezone, arg.Fingerprint)
 	if err != nil {

@@ -236,37 +236,53 @@ func (d *delta) addTask(f *taskFact, sign int64) error {
 	return d.runTime.add(key, &counts{microseconds: sign * f.microseconds, tasks: sign, failed: sign * count(f.failed)}, sign)
 }
 
-// write makes the calls, and then adds the delta to the buckets and deletes those that are left without facts. The statements take the tables in
-// one fixed order and rows in key order. It returns whose buckets fell below zero.
+// write makes the calls that write facts, adds the delta to the buckets, deletes those that are left without facts, and makes the last call. The
+// statements take the tables in one fixed order and rows in key order. It returns whose buckets fell below zero.
 //
-// A table whose buckets are all there goes in one round trip with the one after it, unless it has many of them, which take memory. To insert a bucket
-// can be to wait for another drain, and no row of a later table may be locked then, or each of the two waits for the other.
-func (d *delta) write(ctx context.Context, q *queries.Queries, calls []func(*queries.Queries) error) (BelowZero, error) {
+// A table whose buckets are all there goes in one round trip with those around it, unless it has many of them, which take memory. To insert a bucket
+// can be to wait for another drain, and no row of a later table may be locked then, or each of the two waits for the other. A bucket that is there is
+// missing to an update when another drain has written it since the statement began; but Postgres has locked its newest version by then, so to insert
+// it waits for nobody. One that was deleted by hand may keep two drains waiting for each other, until one gives way.
+func (d *delta) write(
+	ctx context.Context, q *queries.Queries, facts []func(*queries.Queries) error, last func(*queries.Queries) error,
+) (BelowZero, error) {
 	var below BelowZero
+	calls := facts
 	var open []*bucketWrite
-	tables := []func(context.Context) *bucketWrite{
-		d.writeDaily, d.writeByAgent, d.writeByHour, d.writeActivity, d.writeWorkspace, d.writeAllProjects, d.writeRunTime,
-	}
-	for i, table := range tables {
-		w := table(ctx)
-		if len(w.owners) > 0 {
-			open = append(open, w)
-			calls = append(calls, w.update)
-		}
-		if i < len(tables)-1 && !w.mayBeNew && len(w.owners) < manyBuckets {
-			continue
-		}
+	flush := func() error {
 		if err := q.Pipeline(ctx, calls...); err != nil {
-			return below, err
+			return err
 		}
 		for _, w := range open {
 			if err := w.finish(q, &below); err != nil {
-				return below, err
+				return err
 			}
 		}
 		calls, open = nil, nil
+		return nil
 	}
-	return below, nil
+	for _, table := range []func(context.Context) *bucketWrite{
+		d.writeDaily, d.writeByAgent, d.writeByHour, d.writeActivity, d.writeWorkspace, d.writeAllProjects, d.writeRunTime,
+	} {
+		w := table(ctx)
+		if len(w.owners) == 0 {
+			continue
+		}
+		many := len(w.owners) >= manyBuckets
+		if many {
+			if err := flush(); err != nil {
+				return below, err
+			}
+		}
+		calls, open = append(calls, w.update), append(open, w)
+		if many || w.mayBeNew {
+			if err := flush(); err != nil {
+				return below, err
+			}
+		}
+	}
+	calls = append(calls, last)
+	return below, flush()
 }
 
 // manyBuckets are worth a round trip of their own.

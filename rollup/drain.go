@@ -129,6 +129,10 @@ func DrainFrom(ctx context.Context, db DB, shards []int16, after []int64, enough
 			continue
 		case isTaskError(err) && batch.claimed == 1:
 			alone, qerr := quarantine(ctx, db, batch.first, err)
+			if isLockConflict(qerr) { // Somebody else is at the same task.
+				total.Busy, total.Blocked = true, true
+				return total, nil
+			}
 			if qerr != nil {
 				return total, qerr
 			}
@@ -384,12 +388,9 @@ func apply(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (applyR
 	if err := l.giveNumbers(ctx, q); err != nil {
 		return result, err
 	}
-	calls := []func(*queries.Queries) error{
-		func(q *queries.Queries) error { return wrap("forgive tasks", q.ForgiveTasks(ctx, result.applied)) },
-	}
-	calls = append(calls, l.writeUsageFacts(ctx, free)...)
-	calls = append(calls, l.writeTaskFacts(ctx, free)...)
-	if result.belowZero, err = d.write(ctx, q, calls); err != nil {
+	facts := append(l.writeUsageFacts(ctx, free), l.writeTaskFacts(ctx, free)...)
+	forgive := func(q *queries.Queries) error { return wrap("forgive tasks", q.ForgiveTasks(ctx, result.applied)) }
+	if result.belowZero, err = d.write(ctx, q, facts, forgive); err != nil {
 		return result, fmt.Errorf("write facts and buckets: %w", err)
 	}
 	return result, result.belowZero.askForRepair(ctx, q)

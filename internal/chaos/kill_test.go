@@ -44,11 +44,15 @@ type killerKey struct{}
 
 func (k *killer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
 	n := k.count.Add(1)
-	fmt.Fprintf(os.Stderr, "%d %s\n", n, statementName(data.SQL))
+	k.begin(n, data.SQL)
+	return context.WithValue(ctx, killerKey{}, n)
+}
+
+func (k *killer) begin(n int64, sql string) {
+	fmt.Fprintf(os.Stderr, "%d %s\n", n, statementName(sql))
 	if n == k.step && k.phase == "start" {
 		die()
 	}
-	return context.WithValue(ctx, killerKey{}, n)
 }
 
 func (k *killer) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryEndData) {
@@ -57,11 +61,12 @@ func (k *killer) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQuer
 	}
 }
 
-// TraceBatchStart is TraceQueryStart for each statement of a batch.
-func (k *killer) TraceBatchStart(ctx context.Context, conn *pgx.Conn, data pgx.TraceBatchStartData) context.Context {
-	before := k.count.Load()
-	for _, q := range data.Batch.QueuedQueries {
-		k.TraceQueryStart(ctx, conn, pgx.TraceQueryStartData{SQL: q.SQL})
+// TraceBatchStart gives the statements of a batch numbers in a row, whatever others send meanwhile. It is called before any of them is sent.
+func (k *killer) TraceBatchStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceBatchStartData) context.Context {
+	queued := data.Batch.QueuedQueries
+	before := k.count.Add(int64(len(queued))) - int64(len(queued))
+	for i, q := range queued {
+		k.begin(before+int64(i)+1, q.SQL)
 	}
 	return context.WithValue(ctx, killerKey{}, &before)
 }

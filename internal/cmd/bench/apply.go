@@ -42,8 +42,7 @@ func (b *bench) apply(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Making its tables wrote much log, so a checkpoint may have begun.
-	if err = hosts[1].warm(ctx); err == nil {
+	if err = rival.warm(ctx); err == nil {
 		err = b.applyBesideRival(ctx, hosts[1], rival)
 	}
 	if err := errors.Join(err, rival.drop(context.WithoutCancel(ctx))); err != nil {
@@ -61,6 +60,11 @@ func (b *bench) apply(ctx context.Context) error {
 // has left to be flushed.
 func (b *bench) applyBySize(ctx context.Context, hosts []*host) error {
 	say("%d changed tasks at three sizes, %d rounds", changedTasks, b.Rounds)
+	for _, h := range hosts {
+		if err := settle(ctx, h.Pool); err != nil {
+			return err
+		}
+	}
 	for _, h := range hosts {
 		if err := h.warm(ctx); err != nil {
 			return err
@@ -157,17 +161,19 @@ func sideBySide(ctx context.Context, h *host, rounds int, sample string, rival f
 	return pair{median(ours).Seconds(), median(theirs).Seconds()}, nil
 }
 
-// warm counts many changed tasks after a checkpoint, on the connection that the rounds use, and removes the versions of rows that are left.
+// warm counts many changed tasks on the connection that the rounds use, and removes the versions of rows that are left. A checkpoint after it would
+// undo a part of it, for all databases of the server.
 func (h *host) warm(ctx context.Context) error {
-	if err := settle(ctx, h.Pool); err != nil {
-		return err
-	}
 	if err := h.change(ctx, "sample_tasks", warmTasks); err != nil {
 		return err
 	}
 	if err := drain(ctx, h); err != nil {
 		return err
 	}
+	return h.vacuum(ctx)
+}
+
+func (h *host) vacuum(ctx context.Context) error {
 	if _, err := h.Pool.Exec(ctx, statement("vacuum")); err != nil {
 		return fmt.Errorf("vacuum: %w", err)
 	}
@@ -221,6 +227,23 @@ func newRival(ctx context.Context, h *host) (*rival, error) {
 		}
 	}
 	return r, nil
+}
+
+// warm lets Daybook and the rivals count many changed tasks after a checkpoint, for to make the rivals' tables wrote much log.
+func (r *rival) warm(ctx context.Context) error {
+	if err := settle(ctx, r.host.Pool); err != nil {
+		return err
+	}
+	if err := r.host.warm(ctx); err != nil {
+		return err
+	}
+	if err := r.recompute(ctx); err != nil {
+		return err
+	}
+	if err := r.refresh(ctx); err != nil {
+		return err
+	}
+	return r.host.vacuum(ctx)
 }
 
 func (r *rival) recompute(ctx context.Context) error {

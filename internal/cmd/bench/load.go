@@ -195,6 +195,9 @@ type client struct {
 // dial does without package net, whose own poller would be woken by each answer too.
 func dial(addr string, request []byte) (*client, error) {
 	to, err := netip.ParseAddrPort(addr)
+	if err == nil && !to.Addr().Is4() {
+		err = fmt.Errorf("%s is no address of IPv4", addr)
+	}
 	if err != nil {
 		return nil, err
 	}
