@@ -22,16 +22,17 @@ type delta struct {
 	negative bool
 }
 
-// newDelta makes room for what tasks with so many rows of usage change at most, if each stays where it was.
+// newDelta makes room for what tasks with so many rows of usage change, if each stays where it was and most buckets have more than one of them. Hours
+// and projects share the least.
 func newDelta(tasks, usage int) *delta {
 	d := new(delta)
-	d.daily.grow(usage)
-	d.byAgent.grow(usage)
+	d.daily.grow(usage / 4)
+	d.byAgent.grow(usage / 2)
 	d.byHour.grow(usage)
-	d.activity.grow(tasks)
+	d.activity.grow(tasks / 4)
 	d.workspace.grow(usage)
-	d.allProjects.grow(usage)
-	d.runTime.grow(tasks)
+	d.allProjects.grow(usage / 2)
+	d.runTime.grow(tasks / 2)
 	return d
 }
 
