@@ -97,32 +97,35 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 		l.tasks[i].id = id
 		l.index[id] = int32(i) //nolint:gosec // Some thousands at most.
 	}
-	var read taskRows
+	var days queries.GetClosedDaysRow
+	var source []queries.ListSourceRow
+	var usage []queries.ListUsageFactsRow
+	var started []queries.ListTaskFactsRow
 	err := q.Pipeline(ctx,
 		func(q *queries.Queries) (err error) {
-			read.days, err = q.GetClosedDays(ctx)
+			days, err = q.GetClosedDays(ctx)
 			return wrap("get closed days", err)
 		},
 		func(q *queries.Queries) (err error) {
-			read.source, err = q.ListSource(ctx, tasks)
+			source, err = q.ListSource(ctx, tasks)
 			return wrap("list source", err)
 		},
 		func(q *queries.Queries) (err error) {
-			read.usage, err = q.ListUsageFacts(ctx, tasks)
+			usage, err = q.ListUsageFacts(ctx, tasks)
 			return wrap("list usage facts", err)
 		},
 		func(q *queries.Queries) (err error) {
-			read.started, err = q.ListTaskFacts(ctx, tasks)
+			started, err = q.ListTaskFacts(ctx, tasks)
 			return wrap("list task facts", err)
 		})
 	if err != nil {
 		return nil, err
 	}
-	closed := closedDays{before: dayOf(read.days.ClosedBefore), keptFrom: read.days.KeptFrom}
-	if err := l.takeSource(read.source, closed); err != nil {
+	closed := closedDays{before: dayOf(days.ClosedBefore), keptFrom: days.KeptFrom}
+	if err := l.takeSource(source, closed); err != nil {
 		return nil, err
 	}
-	if err := l.takeFacts(ctx, q, read.usage, read.started, closed); err != nil {
+	if err := l.takeFacts(ctx, q, usage, started, closed); err != nil {
 		return nil, err
 	}
 	for i := range l.tasks {
@@ -130,14 +133,6 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 		t.refused = t.refused || t.before.closedBut(&t.after) || t.after.closedBut(&t.before)
 	}
 	return l, nil
-}
-
-// taskRows are tasks as they were read.
-type taskRows struct {
-	days    queries.GetClosedDaysRow
-	source  []queries.ListSourceRow
-	usage   []queries.ListUsageFactsRow
-	started []queries.ListTaskFactsRow
 }
 
 // closedDays are those whose buckets do not change any more.

@@ -57,10 +57,7 @@ func Open(ctx context.Context, serverURL, name string) (*Host, error) {
 		return nil, err
 	}
 	config.MaxConns = maxConnections
-	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
-		postgres.EncodeArrays(conn)
-		return nil
-	}
+	config.AfterConnect = postgres.EncodeArrays
 	h.Pool, err = pgxpool.NewWithConfig(ctx, config)
 	return h, err
 }

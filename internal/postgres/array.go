@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"encoding/binary"
 	"math"
 	"slices"
@@ -10,11 +11,11 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// EncodeArrays lets a connection encode arrays of some types in one go. pgx makes an object of each element, and lets the message grow element by
+// EncodeArrays lets a connection encode arrays of some types in one go. It is an AfterConnect of a pool, and returns no error. pgx makes an object of each element, and lets the message grow element by
 // element: for a batch of some thousand tasks that is most of the garbage.
 //
 // The form is the binary one that array_recv of Postgres reads.
-func EncodeArrays(conn *pgx.Conn) {
+func EncodeArrays(_ context.Context, conn *pgx.Conn) error {
 	m := conn.TypeMap()
 	register(m, pgtype.Int8ArrayOID, 8, func(b []byte, v int64) ([]byte, bool) {
 		return binary.BigEndian.AppendUint64(b, uint64(v)), true //nolint:gosec // The same bits.
@@ -35,6 +36,7 @@ func EncodeArrays(conn *pgx.Conn) {
 	register(m, pgtype.TimestamptzArrayOID, 8, func(b []byte, v pgtype.Timestamptz) ([]byte, bool) {
 		return binary.BigEndian.AppendUint64(b, uint64(microsecondsSince2000(v))), v.Valid //nolint:gosec // The same bits.
 	})
+	return nil
 }
 
 // year2000 is where Postgres counts days and microseconds from.

@@ -6,18 +6,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
-
-	"daybook/internal/postgres"
-	"daybook/internal/testdb"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // What is encoded in one go is what pgx encodes, and Postgres reads it.
 func TestEncodeArrays(t *testing.T) {
 	t.Parallel()
-	conn := connection(t)
-	postgres.EncodeArrays(conn)
+	conn := open(t, func(*pgxpool.Config) {}).Conn()
 	at := func(year int, month time.Month, day int) time.Time {
 		return time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
 	}
@@ -64,14 +60,4 @@ func TestEncodeArrays(t *testing.T) {
 	if err != nil || sum != 3+math.MinInt32 || nulls != 1 || text != `{"(7,3)"}` {
 		t.Errorf("%v: %d %d %s", err, sum, nulls, text)
 	}
-}
-
-func connection(t *testing.T) *pgx.Conn {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), testdb.NewHost(t).Config().ConnString())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close(t.Context()) })
-	return conn
 }

@@ -35,12 +35,11 @@ func Open(ctx context.Context, config *pgxpool.Config, settings map[string]strin
 		}
 		return nil
 	}
-	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
-		EncodeArrays(conn)
+	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		if conn.Config().DefaultQueryExecMode == withoutPrepared {
 			conn.PgConn().CustomData()[settingsKey] = forTransactions
 		}
-		return nil
+		return EncodeArrays(ctx, conn)
 	}
 	return pgxpool.NewWithConfig(ctx, config)
 }

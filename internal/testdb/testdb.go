@@ -77,10 +77,7 @@ func connect(tb testing.TB, url string, configure ...func(*pgxpool.Config)) *pgx
 		tb.Fatal(err)
 	}
 	config.MaxConns = maxConns
-	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
-		postgres.EncodeArrays(conn)
-		return nil
-	}
+	config.AfterConnect = postgres.EncodeArrays
 	for _, c := range configure {
 		c(config)
 	}

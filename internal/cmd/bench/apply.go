@@ -170,14 +170,7 @@ func (h *host) warm(ctx context.Context) error {
 	if err := drain(ctx, h); err != nil {
 		return err
 	}
-	return h.vacuum(ctx)
-}
-
-func (h *host) vacuum(ctx context.Context) error {
-	if _, err := h.Pool.Exec(ctx, statement("vacuum")); err != nil {
-		return fmt.Errorf("vacuum: %w", err)
-	}
-	return nil
+	return execute(ctx, h.Pool, "vacuum")
 }
 
 // change changes the usage of n tasks, scattered over the history or of its last day, as a host would.
@@ -221,10 +214,8 @@ func newRival(ctx context.Context, h *host) (*rival, error) {
 		return nil, err
 	}
 	r := &rival{h, conn}
-	for _, name := range []string{"rival_views", "rival_tables", "rival_function", "vacuum"} {
-		if _, err := conn.Exec(ctx, statement(name)); err != nil {
-			return nil, errors.Join(fmt.Errorf("%s: %w", name, err), r.drop(context.WithoutCancel(ctx)))
-		}
+	if err := execute(ctx, conn, "rival_views", "rival_tables", "rival_function", "vacuum"); err != nil {
+		return nil, errors.Join(err, r.drop(context.WithoutCancel(ctx)))
 	}
 	return r, nil
 }
@@ -237,31 +228,16 @@ func (r *rival) warm(ctx context.Context) error {
 	if err := r.host.warm(ctx); err != nil {
 		return err
 	}
-	if err := r.recompute(ctx); err != nil {
-		return err
-	}
-	if err := r.refresh(ctx); err != nil {
-		return err
-	}
-	return r.host.vacuum(ctx)
+	return execute(ctx, r.conn, "rival_recompute", "rival_refresh", "vacuum")
 }
 
-func (r *rival) recompute(ctx context.Context) error {
-	_, err := r.conn.Exec(ctx, statement("rival_recompute"))
-	return err
-}
+func (r *rival) recompute(ctx context.Context) error { return execute(ctx, r.conn, "rival_recompute") }
 
-func (r *rival) refresh(ctx context.Context) error {
-	_, err := r.conn.Exec(ctx, statement("rival_refresh"))
-	return err
-}
+func (r *rival) refresh(ctx context.Context) error { return execute(ctx, r.conn, "rival_refresh") }
 
 // check makes sure that the function gives the right numbers: a wrong one would be no rival.
 func (r *rival) check(ctx context.Context) error {
-	if err := r.recompute(ctx); err != nil {
-		return err
-	}
-	if err := r.refresh(ctx); err != nil {
+	if err := execute(ctx, r.conn, "rival_recompute", "rival_refresh"); err != nil {
 		return err
 	}
 	var wrong int
@@ -275,6 +251,5 @@ func (r *rival) check(ctx context.Context) error {
 }
 
 func (r *rival) drop(ctx context.Context) error {
-	_, err := r.conn.Exec(ctx, statement("rival_drop"))
-	return errors.Join(err, r.conn.Close(ctx))
+	return errors.Join(execute(ctx, r.conn, "rival_drop"), r.conn.Close(ctx))
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -100,12 +101,22 @@ func (b *bench) fill(ctx context.Context, name string, h *host) error {
 
 // settle leaves nothing for autovacuum and the checkpointer to do while things are measured.
 func settle(ctx context.Context, pool *pgxpool.Pool) error {
-	for _, name := range []string{"vacuum", "checkpoint"} {
-		if _, err := pool.Exec(ctx, statement(name)); err != nil {
+	return execute(ctx, pool, "vacuum", "checkpoint")
+}
+
+// execute runs statements of these names, one after the other.
+func execute(ctx context.Context, db executor, names ...string) error {
+	for _, name := range names {
+		if _, err := db.Exec(ctx, statement(name)); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+// executor is a pool or a connection.
+type executor interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
 // worker runs a command of the worker's and returns how long it took.
