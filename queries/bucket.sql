@@ -1,6 +1,7 @@
 -- How a drain writes buckets: tables in the order of the first statements of this file and rows in key order, those of no project last. Drains
 -- of different shards share buckets, and in any other order they deadlock. The row of a bucket is the one of the highest generation: see
--- migrations/0012_create_generations.sql.
+-- migrations/0012_create_generations.sql. Where a project is null the search for it is sorted by project too: only so is it in the order of the
+-- index, and ends with the first row.
 
 -- First the buckets that are there, nearly all: to update a row costs half of what an insert does that meets it. n is the number of a bucket in
 -- the arrays. Returned is n of each bucket that was not there, or that another drain has raised or deleted since this statement began, and -n
@@ -168,7 +169,7 @@ WITH change AS (
     FROM (
         SELECT c.*, (SELECT x.ctid FROM daybook.bucket_workspace_usage x
             WHERE x.workspace_id = c.workspace_id AND x.bucket_date = c.bucket_date AND x.project_id IS NULL AND x.agent_id = c.agent_id AND x.name_id = c.name_id
-            ORDER BY x.generation DESC LIMIT 1) AS place
+            ORDER BY x.project_id DESC, x.generation DESC LIMIT 1) AS place
         FROM change c
         WHERE c.project_id IS NULL AND (SELECT count(*) FROM of_projects) >= 0
         ORDER BY c.workspace_id, c.bucket_date, c.agent_id, c.name_id
@@ -249,7 +250,7 @@ WITH change AS (
     FROM (
         SELECT c.*, (SELECT x.ctid FROM daybook.workspace_run_time_daily x
             WHERE x.workspace_id = c.workspace_id AND x.bucket_date = c.bucket_date AND x.project_id IS NULL AND x.agent_id = c.agent_id
-            ORDER BY x.generation DESC LIMIT 1) AS place
+            ORDER BY x.project_id DESC, x.generation DESC LIMIT 1) AS place
         FROM change c
         WHERE c.project_id IS NULL AND (SELECT count(*) FROM of_projects) >= 0
         ORDER BY c.workspace_id, c.bucket_date, c.agent_id
@@ -366,7 +367,7 @@ INSERT INTO daybook.bucket_workspace_usage AS b (
 SELECT d.*, coalesce(CASE WHEN d.project_id IS NULL
     THEN (SELECT x.generation FROM daybook.bucket_workspace_usage x
         WHERE x.project_id IS NULL AND x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id AND x.name_id = d.name_id
-        ORDER BY x.generation DESC LIMIT 1)
+        ORDER BY x.project_id DESC, x.generation DESC LIMIT 1)
     ELSE (SELECT x.generation FROM daybook.bucket_workspace_usage x
         WHERE x.project_id = d.project_id AND x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id AND x.name_id = d.name_id
         ORDER BY x.generation DESC LIMIT 1) END, 0)
@@ -424,7 +425,7 @@ INSERT INTO daybook.workspace_run_time_daily AS b
 SELECT d.*, coalesce(CASE WHEN d.project_id IS NULL
     THEN (SELECT x.generation FROM daybook.workspace_run_time_daily x
         WHERE x.project_id IS NULL AND x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id
-        ORDER BY x.generation DESC LIMIT 1)
+        ORDER BY x.project_id DESC, x.generation DESC LIMIT 1)
     ELSE (SELECT x.generation FROM daybook.workspace_run_time_daily x
         WHERE x.project_id = d.project_id AND x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id
         ORDER BY x.generation DESC LIMIT 1) END, 0)

@@ -210,7 +210,7 @@ INSERT INTO daybook.workspace_run_time_daily AS b
 SELECT d.workspace_id, d.bucket_date, d.project_id, d.agent_id, d.total_microseconds, d.task_count, d.failed_count, coalesce(CASE WHEN d.project_id IS NULL
     THEN (SELECT x.generation FROM daybook.workspace_run_time_daily x
         WHERE x.project_id IS NULL AND x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id
-        ORDER BY x.generation DESC LIMIT 1)
+        ORDER BY x.project_id DESC, x.generation DESC LIMIT 1)
     ELSE (SELECT x.generation FROM daybook.workspace_run_time_daily x
         WHERE x.project_id = d.project_id AND x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id
         ORDER BY x.generation DESC LIMIT 1) END, 0)
@@ -259,7 +259,7 @@ INSERT INTO daybook.bucket_workspace_usage AS b (
 SELECT d.workspace_id, d.bucket_date, d.project_id, d.agent_id, d.name_id, d.input_tokens, d.output_tokens, d.cache_read_tokens, d.cache_write_tokens, d.event_count, d.day_task_count, d.window_task_count, coalesce(CASE WHEN d.project_id IS NULL
     THEN (SELECT x.generation FROM daybook.bucket_workspace_usage x
         WHERE x.project_id IS NULL AND x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id AND x.name_id = d.name_id
-        ORDER BY x.generation DESC LIMIT 1)
+        ORDER BY x.project_id DESC, x.generation DESC LIMIT 1)
     ELSE (SELECT x.generation FROM daybook.bucket_workspace_usage x
         WHERE x.project_id = d.project_id AND x.workspace_id = d.workspace_id AND x.bucket_date = d.bucket_date AND x.agent_id = d.agent_id AND x.name_id = d.name_id
         ORDER BY x.generation DESC LIMIT 1) END, 0)
@@ -908,7 +908,8 @@ type UpdateUsageDailyParams struct {
 
 // How a drain writes buckets: tables in the order of the first statements of this file and rows in key order, those of no project last. Drains
 // of different shards share buckets, and in any other order they deadlock. The row of a bucket is the one of the highest generation: see
-// migrations/0012_create_generations.sql.
+// migrations/0012_create_generations.sql. Where a project is null the search for it is sorted by project too: only so is it in the order of the
+// index, and ends with the first row.
 // First the buckets that are there, nearly all: to update a row costs half of what an insert does that meets it. n is the number of a bucket in
 // the arrays. Returned is n of each bucket that was not there, or that another drain has raised or deleted since this statement began, and -n
 // of each that may be empty or below zero now.
@@ -974,7 +975,7 @@ WITH change AS (
     FROM (
         SELECT c.workspace_id, c.bucket_date, c.project_id, c.agent_id, c.total_microseconds, c.task_count, c.failed_count, c.n, (SELECT x.ctid FROM daybook.workspace_run_time_daily x
             WHERE x.workspace_id = c.workspace_id AND x.bucket_date = c.bucket_date AND x.project_id IS NULL AND x.agent_id = c.agent_id
-            ORDER BY x.generation DESC LIMIT 1) AS place
+            ORDER BY x.project_id DESC, x.generation DESC LIMIT 1) AS place
         FROM change c
         WHERE c.project_id IS NULL AND (SELECT count(*) FROM of_projects) >= 0
         ORDER BY c.workspace_id, c.bucket_date, c.agent_id
@@ -1071,7 +1072,7 @@ WITH change AS (
     FROM (
         SELECT c.workspace_id, c.bucket_date, c.project_id, c.agent_id, c.name_id, c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cache_write_tokens, c.event_count, c.day_task_count, c.window_task_count, c.n, (SELECT x.ctid FROM daybook.bucket_workspace_usage x
             WHERE x.workspace_id = c.workspace_id AND x.bucket_date = c.bucket_date AND x.project_id IS NULL AND x.agent_id = c.agent_id AND x.name_id = c.name_id
-            ORDER BY x.generation DESC LIMIT 1) AS place
+            ORDER BY x.project_id DESC, x.generation DESC LIMIT 1) AS place
         FROM change c
         WHERE c.project_id IS NULL AND (SELECT count(*) FROM of_projects) >= 0
         ORDER BY c.workspace_id, c.bucket_date, c.agent_id, c.name_id

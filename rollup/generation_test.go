@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"daybook/internal/testdb"
 	"daybook/rollup"
@@ -49,6 +50,66 @@ func TestBucketsOfALongTransactionStayNear(t *testing.T) {
 		}
 	}
 	testdb.RequireExact(t, h.pool)
+}
+
+// To find a bucket a drain passes the entries of its present generation, and not those of all before it.
+func TestLookupsOfBucketsPassOneGeneration(t *testing.T) {
+	t.Parallel()
+	for name, issue := range map[string]string{"of a project": `issue_id`, "of no project": `NULL`} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := setup(t, "Asia/Tokyo")
+			h.exec(raiseOften)
+			task := h.newTask()
+			h.exec(`UPDATE public.agent_task_queue SET issue_id = `+issue+`, started_at = '2025-05-01', status = 'completed' WHERE id = $1`, task)
+			h.use(task, "p", "2025-05-01 12:00")
+			h.settle()
+			holder, err := h.pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer holder.Rollback(t.Context())
+			if _, err := holder.Exec(t.Context(), `SELECT FROM public.task_usage`); err != nil {
+				t.Fatal(err)
+			}
+			const writes = 50
+			pool := testdb.Open(t, h.pool, func(c *pgxpool.Config) { c.MaxConns = 1 })
+			var before map[string]int64
+			for i := range writes {
+				h.exec(`UPDATE public.task_usage SET input_tokens = $2 WHERE task_id = $1`, task, 100+i)
+				h.exec(`UPDATE public.agent_task_queue SET completed_at = timestamptz '2025-05-01 01:00' + $2 * interval '1 second' WHERE id = $1`, task, i)
+				before = h.passedEntries(pool)
+				h.drainAll(pool)
+			}
+			for index, n := range h.passedEntries(pool) {
+				// One rollup is looked up twice: for the generation, and then for the row.
+				if n -= before[index]; n > 2 {
+					t.Errorf("a drain passed %d entries of %s after %d writes, want 2 at most", n, index, writes)
+				}
+			}
+		})
+	}
+}
+
+// passedEntries returns how many entries of each index of buckets have been read, with what the pool's only connection has not told yet.
+func (h *host) passedEntries(pool *pgxpool.Pool) map[string]int64 {
+	h.t.Helper()
+	if _, err := pool.Exec(h.t.Context(), `SELECT pg_stat_force_next_flush()`); err != nil {
+		h.t.Fatal(err)
+	}
+	rows, err := pool.Query(h.t.Context(), `
+		SELECT indexrelname::text, idx_tup_read FROM pg_stat_user_indexes
+		WHERE schemaname = 'daybook' AND (relname LIKE 'bucket%' OR relname IN ('task_activity_by_hour', 'workspace_run_time_daily'))`)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	passed := make(map[string]int64)
+	var index string
+	var n int64
+	if _, err := pgx.ForEachRow(rows, []any{&index, &n}, func() error { passed[index] = n; return nil }); err != nil {
+		h.t.Fatal(err)
+	}
+	return passed
 }
 
 // A drain that has looked up a bucket's generation waits for another one that raises it, and then goes on.
