@@ -64,6 +64,7 @@ func (s *API) observe(next http.Handler) http.Handler {
 		ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
 		next.ServeHTTP(ww, r)
 		duration := time.Since(start)
+		sendNow(ww)
 		route := chi.RouteContext(r.Context()).RoutePattern()
 		s.metrics.observe(r.Method, route, ww.Status(), duration)
 		attributes := []slog.Attr{
@@ -81,6 +82,14 @@ func (s *API) observe(next http.Handler) http.Handler {
 		}
 		s.config.Logger.LogAttrs(r.Context(), slog.LevelInfo, "request", attributes...)
 	})
+}
+
+// sendNow sends what net/http keeps until the handler has returned, so that no client waits for what is noted of the answer. One without a length
+// would be sent in chunks.
+func sendNow(w http.ResponseWriter) {
+	if w.Header().Get("Content-Length") != "" {
+		http.NewResponseController(w).Flush() //nolint:errcheck // The client is gone; there is nobody to tell.
+	}
 }
 
 func (s *API) recoverPanics(next http.Handler) http.Handler {
