@@ -122,7 +122,7 @@ LEFT JOIN LATERAL (
 ORDER BY usage.hour, usage.model;
 
 -- name: GetRuntimeActivity :many
--- With OFFSET 0 Postgres does not see where the hour comes from. Else it expects as many hours as there are starts, and for each question makes a hash
+-- In no order: to sort 24 rows takes Postgres longer than whoever reads them. With OFFSET 0 Postgres does not see where the hour comes from. Else it expects as many hours as there are starts, and for each question makes a hash
 -- table for so many, whether it counts facts or not.
 WITH reader AS MATERIALIZED (
     SELECT r.id, r.workspace_id, r.user_id, r.built, r.timezone
@@ -144,8 +144,7 @@ LEFT JOIN LATERAL (
     CROSS JOIN LATERAL (SELECT date_part('hour', f.started_at AT TIME ZONE reader.timezone)::smallint AS hour OFFSET 0) l
     WHERE NOT reader.built AND d.runtime_id = reader.id
     GROUP BY l.hour
-) activity ON true
-ORDER BY activity.hour;
+) activity ON true;
 
 -- Of workspaces. Their days are UTC, so no rebuild is ever pending.
 

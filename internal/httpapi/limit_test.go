@@ -1,8 +1,10 @@
 package httpapi_test
 
 import (
+	"context"
 	"crypto/rand"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -323,6 +325,36 @@ func awaitLog(t *testing.T, b *bundle, pattern *regexp.Regexp) {
 	for deadline := time.Now().Add(awaitTimeout); !pattern.MatchString(b.logs.String()); {
 		if time.Now().After(deadline) {
 			t.Fatalf("the log has no line like %s", pattern)
+		}
+	}
+}
+
+// stuckLog takes no line of a request before it is released.
+type stuckLog struct {
+	slog.Handler
+	released chan struct{}
+}
+
+func (s stuckLog) Handle(ctx context.Context, r slog.Record) error {
+	if r.Message == "request" {
+		<-s.released
+	}
+	return s.Handler.Handle(ctx, r)
+}
+
+func TestAnswersDoNotWaitForTheLog(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := b.addRuntime(t, "UTC")
+	log := stuckLog{slog.DiscardHandler, make(chan struct{})}
+	b = serve(t, b.pool, func(c *httpapi.Config) { c.Logger = slog.New(log) })
+	defer close(log.released)
+	ctx, cancel := context.WithTimeout(t.Context(), awaitTimeout)
+	defer cancel()
+	for _, path := range []string{"/api/runtimes/" + id, usagePath(id, "days=7"), "/api/usage/summary.csv?workspace_slug=acme"} {
+		a, err := b.send(ctx, http.MethodGet, path, bearer(t, owner))
+		if err != nil || a.status != http.StatusOK {
+			t.Fatalf("%s: status is %d, %v", path, a.status, err)
 		}
 	}
 }

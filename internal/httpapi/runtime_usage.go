@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"net/http"
 
 	"daybook/queries"
@@ -107,7 +108,7 @@ var runtimeActivity = endpoint[queries.GetRuntimeActivityParams, queries.GetRunt
 		c := callerOf(r)
 		return queries.GetRuntimeActivityParams{UserID: c.user, TokenHash: c.tokenHash, RuntimeID: id}, err
 	},
-	rollup: (*queries.Queries).GetRuntimeActivity,
+	rollup: sorted((*queries.Queries).GetRuntimeActivity, func(a, b queries.GetRuntimeActivityRow) int { return cmp.Compare(a.Hour, b.Hour) }),
 	source: as((*queries.Queries).GetRuntimeActivityFromSource,
 		func(p queries.GetRuntimeActivityParams) queries.GetRuntimeActivityFromSourceParams {
 			return queries.GetRuntimeActivityFromSourceParams(p)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -58,6 +59,15 @@ func as[P, Q, R, S any](f read[Q, []S], params func(P) Q, row func(S) R) read[P,
 			converted[i] = row(r)
 		}
 		return converted, nil
+	}
+}
+
+// sorted sorts the rows of a read.
+func sorted[P, R any](f read[P, []R], compare func(a, b R) int) read[P, []R] {
+	return func(q *queries.Queries, ctx context.Context, p P) ([]R, error) {
+		rows, err := f(q, ctx, p)
+		slices.SortFunc(rows, compare)
+		return rows, err
 	}
 }
 

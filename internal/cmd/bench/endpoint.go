@@ -12,7 +12,8 @@ import (
 // warmUp is how long the api is asked before it is measured, so that its connections are open and its statements planned.
 const warmUp = 300 * time.Millisecond
 
-// connectingPerSecond is how many connections pgbench makes, and plans the statement on, in a second at the least.
+// connectingPerSecond is how many connections pgbench makes, and plans the statement on, in a second at the least. What it takes for fewer than
+// these is a small part of a measurement.
 const connectingPerSecond = 32
 
 // endpoint is the measurement of one.
@@ -81,7 +82,7 @@ func (e *endpoint) measure(ctx context.Context, connections int) (endpointResult
 	if _, err := e.load.run(ctx, connections, warmUp); err != nil {
 		return endpointResult{}, err
 	}
-	connecting := time.Duration((connections+connectingPerSecond-1)/connectingPerSecond) * time.Second
+	connecting := time.Duration(connections/connectingPerSecond) * time.Second
 	var pgbench, api []float64
 	var p50, p99 []time.Duration
 	for range e.rounds {

@@ -37,10 +37,10 @@ type cli struct {
 	RefreshRounds int           `name:"refresh-rounds" default:"2" help:"Refreshs of the materialized views that apply is compared with. Default ${default}."`
 	Pairs         int           `default:"11" help:"Pairs of write, with triggers and without, of 2 s each. Default ${default}."`
 	Rates         []int         `default:"500,2000" help:"Upserts a second at which freshness is measured, besides 70 % of the highest. Default 500,2000."`
-	Duration      time.Duration `default:"20s" help:"How long freshness is measured at each rate, and each disturbance. Default ${default}."`
+	Duration      time.Duration `default:"12s" help:"How long freshness is measured at each rate, and each disturbance. Default ${default}."`
 	Rate          int           `default:"2000" help:"Upserts a second while a transaction is held, and half of it while workers are disturbed. Default ${default}."`
-	Held          time.Duration `default:"2m" help:"How long queue keeps a transaction open. Default ${default}."`
-	Idle          time.Duration `default:"30s" help:"How long idle processes are watched. Default ${default}."`
+	Held          time.Duration `default:"1m" help:"How long queue keeps a transaction open. Default ${default}."`
+	Idle          time.Duration `default:"20s" help:"How long idle processes are watched. Default ${default}."`
 	Connections   []int         `default:"1,8,64" help:"Numbers of connections that read is measured with. Default 1,8,64."`
 	ReadRounds    int           `name:"read-rounds" default:"1" help:"Rounds of read for each endpoint, of which the median counts. pgbench and the api take turns. Default ${default}."`
 	ReadDuration  time.Duration `name:"read-duration" default:"1s" help:"How long pgbench, then the api, are measured in each round of read; whole seconds. Default ${default}."`
