@@ -886,7 +886,7 @@ WITH change AS (
         FROM change c
         ORDER BY c.runtime_id, c.bucket_date, c.name_id
     ) d
-    WHERE b.runtime_id = d.runtime_id AND b.bucket_date = d.bucket_date AND b.name_id = d.name_id
+    WHERE b.runtime_id = ANY (ARRAY[d.runtime_id]) AND b.bucket_date = d.bucket_date AND b.name_id = d.name_id
       AND b.generation >= d.generation
     RETURNING d.n, (b.event_count <= 0 OR b.input_tokens < 0 OR b.output_tokens < 0 OR b.cache_read_tokens < 0 OR b.cache_write_tokens < 0) AS is_low
 )
@@ -908,11 +908,12 @@ type UpdateUsageDailyParams struct {
 
 // How a drain writes buckets: tables in the order of the first statements of this file and rows in key order, those of no project last. Drains
 // of different shards share buckets, and in any other order they deadlock. The row of a bucket is the one of the highest generation: see
-// migrations/0012_create_generations.sql. Where a project is null the search for it is sorted by project too: only so is it in the order of the
-// index, and ends with the first row.
+// migrations/0012_create_generations.sql. Where a project is null the rows are sorted by project too: only that is the order of the index, so
+// that the search ends with the first of them.
 // First the buckets that are there, nearly all: to update a row costs half of what an insert does that meets it. n is the number of a bucket in
 // the arrays. Returned is n of each bucket that was not there, or that another drain has raised or deleted since this statement began, and -n
 // of each that may be empty or below zero now.
+// To be one of an array, and not equal, is nothing to merge or hash by: else a plan from when the table was small would read its whole index.
 func (q *Queries) UpdateUsageDaily(ctx context.Context, arg UpdateUsageDailyParams) ([]int32, error) {
 	rows, err := q.db.Query(ctx, updateUsageDaily,
 		arg.RuntimeIds,

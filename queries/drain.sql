@@ -10,7 +10,7 @@ WHERE pg_try_advisory_xact_lock(@lock_class::integer, s.shard);
 -- idle_in_transaction_session_timeout frees the shard in bounded time if the worker stands still. lock_timeout is less than
 -- the server's deadlock_timeout (1 s by default), so that where the host locks whole tables it is a drain that gives way. A
 -- crash that loses the commit loses all of it, the deleted entries too, so it need not be flushed. The plans must not
--- depend on statistics: a drain looks few rows of large tables up by their keys, whatever ANALYZE saw last. To compile a statement takes many times longer
+-- depend on statistics: a drain reads few rows of large tables, whatever ANALYZE saw last. To compile a statement takes many times longer
 -- than to run it. With row_security off, Postgres raises an error where a policy would hide rows and so make the numbers wrong.
 SELECT set_config('idle_in_transaction_session_timeout', @idle_timeout::text, true),
     set_config('lock_timeout', @lock_timeout::text, true),
@@ -20,8 +20,6 @@ SELECT set_config('idle_in_transaction_session_timeout', @idle_timeout::text, tr
     set_config('plan_cache_mode', 'force_generic_plan', true),
     set_config('jit', 'off', true),
     set_config('enable_seqscan', 'off', true),
-    set_config('enable_hashjoin', 'off', true),
-    set_config('enable_mergejoin', 'off', true),
     set_config('tcp_user_timeout', @idle_timeout::text, true);
 
 -- name: ClaimDirtyTasks :many

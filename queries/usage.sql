@@ -122,7 +122,7 @@ LEFT JOIN LATERAL (
 ORDER BY usage.hour, usage.model;
 
 -- name: GetRuntimeActivity :many
--- In no order: to sort 24 rows takes Postgres longer than whoever reads them. With OFFSET 0 Postgres does not see where the hour comes from. Else it expects as many hours as there are starts, and for each question makes a hash
+-- In no order; the reader sorts in less time. With OFFSET 0 Postgres does not see where the hour comes from. Else it expects as many hours as there are starts, and for each question makes a hash
 -- table for so many, whether it counts facts or not.
 WITH reader AS MATERIALIZED (
     SELECT r.id, r.workspace_id, r.user_id, r.built, r.timezone

@@ -55,13 +55,13 @@ func TestBucketsOfALongTransactionStayNear(t *testing.T) {
 // To find a bucket a drain passes the entries of its present generation, and not those of all before it.
 func TestLookupsOfBucketsPassOneGeneration(t *testing.T) {
 	t.Parallel()
-	for name, issue := range map[string]string{"of a project": `issue_id`, "of no project": `NULL`} {
+	for name, change := range map[string]string{"of a project": ``, "of no project": `, issue_id = NULL`} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := setup(t, "Asia/Tokyo")
 			h.exec(raiseOften)
 			task := h.newTask()
-			h.exec(`UPDATE public.agent_task_queue SET issue_id = `+issue+`, started_at = '2025-05-01', status = 'completed' WHERE id = $1`, task)
+			h.exec(`UPDATE public.agent_task_queue SET started_at = '2025-05-01', status = 'completed'`+change+` WHERE id = $1`, task)
 			h.use(task, "p", "2025-05-01 12:00")
 			h.settle()
 			holder, err := h.pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
@@ -72,19 +72,22 @@ func TestLookupsOfBucketsPassOneGeneration(t *testing.T) {
 			if _, err := holder.Exec(t.Context(), `SELECT FROM public.task_usage`); err != nil {
 				t.Fatal(err)
 			}
-			const writes = 50
+			const writes = 40 // Fewer than what autovacuum waits for.
 			pool := testdb.Open(t, h.pool, func(c *pgxpool.Config) { c.MaxConns = 1 })
 			var before map[string]int64
 			for i := range writes {
 				h.exec(`UPDATE public.task_usage SET input_tokens = $2 WHERE task_id = $1`, task, 100+i)
 				h.exec(`UPDATE public.agent_task_queue SET completed_at = timestamptz '2025-05-01 01:00' + $2 * interval '1 second' WHERE id = $1`, task, i)
 				before = h.passedEntries(pool)
-				h.drainAll(pool)
+				if got := h.drainAll(pool); got.Entries == 0 {
+					t.Fatal("nothing was drained")
+				}
 			}
 			for index, n := range h.passedEntries(pool) {
-				// One rollup is looked up twice: for the generation, and then for the row.
-				if n -= before[index]; n > 2 {
-					t.Errorf("a drain passed %d entries of %s after %d writes, want 2 at most", n, index, writes)
+				n -= before[index]
+				// Starts by hour do not change. One rollup is looked up twice: for the generation, and then for the row.
+				if n > 2 || (n < 1 && index != "task_activity_by_hour_pkey") {
+					t.Errorf("a drain passed %d entries of %s after %d writes, want 1 or 2", n, index, writes)
 				}
 			}
 		})

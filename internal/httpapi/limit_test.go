@@ -335,6 +335,10 @@ type stuckLog struct {
 	released chan struct{}
 }
 
+// Enabled is called by slog.
+func (stuckLog) Enabled(context.Context, slog.Level) bool { return true }
+
+// Handle is called by slog.
 func (s stuckLog) Handle(ctx context.Context, r slog.Record) error {
 	if r.Message == "request" {
 		<-s.released
@@ -351,8 +355,10 @@ func TestAnswersDoNotWaitForTheLog(t *testing.T) {
 	defer close(log.released)
 	ctx, cancel := context.WithTimeout(t.Context(), awaitTimeout)
 	defer cancel()
+	header := bearer(t, owner)
+	header.Set("Connection", "close") // The next request on the same connection waits.
 	for _, path := range []string{"/api/runtimes/" + id, usagePath(id, "days=7"), "/api/usage/summary.csv?workspace_slug=acme"} {
-		a, err := b.send(ctx, http.MethodGet, path, bearer(t, owner))
+		a, err := b.send(ctx, http.MethodGet, path, header)
 		if err != nil || a.status != http.StatusOK {
 			t.Fatalf("%s: status is %d, %v", path, a.status, err)
 		}

@@ -84,11 +84,11 @@ func (s *API) observe(next http.Handler) http.Handler {
 	})
 }
 
-// sendNow sends what net/http keeps until the handler has returned, so that no client waits for what is noted of the answer. One without a length
-// would be sent in chunks.
+// sendNow sends what net/http keeps until the handler has returned, so that the client need not wait for what is noted of the answer. One without
+// a length waits: it would be sent in chunks.
 func sendNow(w http.ResponseWriter) {
 	if w.Header().Get("Content-Length") != "" {
-		http.NewResponseController(w).Flush() //nolint:errcheck // The client is gone; there is nobody to tell.
+		http.NewResponseController(w).Flush() //nolint:errcheck // What cannot be sent now is sent later.
 	}
 }
 

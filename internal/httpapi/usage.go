@@ -62,7 +62,7 @@ func as[P, Q, R, S any](f read[Q, []S], params func(P) Q, row func(S) R) read[P,
 	}
 }
 
-// sorted sorts the rows of a read.
+// sorted makes a read whose rows are in the order of compare.
 func sorted[P, R any](f read[P, []R], compare func(a, b R) int) read[P, []R] {
 	return func(q *queries.Queries, ctx context.Context, p P) ([]R, error) {
 		rows, err := f(q, ctx, p)

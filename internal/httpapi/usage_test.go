@@ -5,6 +5,10 @@ import (
 	"math"
 	"net/http"
 	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"daybook/internal/testdb"
 )
 
 func TestUsage(t *testing.T) {
@@ -135,4 +139,21 @@ func (b *bundle) compareWindows(t *testing.T, zone string, built bool) (differen
 		}
 	}
 	return difference
+}
+
+// Postgres may read buckets in any order, here in that of their rows.
+func TestStartsAreInTheOrderOfHours(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	runtime := b.addRuntime(t, "UTC")
+	for _, hour := range []string{"20:10", "03:10", "23:10", "00:10"} {
+		b.addTask(t, runtime, "running", "'2025-05-01 "+hour+"Z'", "NULL")
+		b.drain(t)
+	}
+	b = serve(t, testdb.Open(t, b.pool, func(c *pgxpool.Config) {
+		for _, setting := range []string{"enable_indexscan", "enable_indexonlyscan"} {
+			c.ConnConfig.RuntimeParams[setting] = "off"
+		}
+	}))
+	b.requireBody(t, "/api/runtimes/"+runtime+"/activity", `[{"hour":0,"count":1},{"hour":3,"count":1},{"hour":20,"count":1},{"hour":23,"count":1}]`+"\n")
 }

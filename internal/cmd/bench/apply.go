@@ -14,7 +14,7 @@ import (
 	"daybook/rollup"
 )
 
-// roundsOfSizes is how many times more rounds the sizes are compared in than the rivals: these rounds are short, and the difference is small.
+// roundsOfSizes is how many times --rounds the sizes take turns: such a round is short, and the difference is small.
 const roundsOfSizes = 3
 
 // fewRounds are too few, and each of them takes too long, for one to warm up.

@@ -12,8 +12,8 @@ import (
 // warmUp is how long the api is asked before it is measured, so that its connections are open and its statements planned.
 const warmUp = 300 * time.Millisecond
 
-// connectingPerSecond is how many connections pgbench makes, and plans the statement on, in a second at the least. What it takes for fewer than
-// these is a small part of a measurement.
+// connectingPerSecond is how many connections pgbench makes, and plans the statement on, in a second at the least. Its time is longer by as many whole
+// seconds; eight connections take it less than a tenth of one.
 const connectingPerSecond = 32
 
 // endpoint is the measurement of one.
@@ -21,24 +21,24 @@ type endpoint struct {
 	pattern string
 	bench   *pgbench
 	load    load
-	nulls   bool // as literals for pgbench
-	rounds  int
+	nulls   bool          // as literals for pgbench
 	length  time.Duration // of a measurement in a round
 
 	script script
 	rows   int
-	raw    time.Duration // 0 if the endpoint does not read the host's tables in a way of its own
-	single time.Duration // the median latency of the api with one connection
+	raw    time.Duration   // 0 if the endpoint does not read the host's tables in a way of its own
+	alone  *endpointResult // with one connection
 }
 
-// endpointResult is what was measured with a number of connections.
+// endpointResult is what was measured with a number of connections, in one round or more.
 type endpointResult struct {
 	*endpoint
-	pgbench, api float64 // a second
-	p50, p99     time.Duration
+	connections  int
+	pgbench, api []float64 // a second
+	p50, p99     []time.Duration
 }
 
-func (r endpointResult) ratio() float64 { return r.api / r.pgbench }
+func (r *endpointResult) ratio() float64 { return median(r.api) / median(r.pgbench) }
 
 // prepare finds out what the endpoint asks and answers, and measures what does not depend on the number of connections.
 func (e *endpoint) prepare(ctx context.Context, rollup, source *probe) error {
@@ -56,14 +56,7 @@ func (e *endpoint) prepare(ctx context.Context, rollup, source *probe) error {
 	if err := e.load.fetch(ctx); err != nil {
 		return err
 	}
-	if e.rows, err = countRows(e.load.body); err != nil {
-		return err
-	}
-	if _, err := e.load.run(ctx, 1, warmUp); err != nil {
-		return err
-	}
-	r, err := e.load.run(ctx, 1, e.length)
-	e.single = r.p50
+	e.rows, err = countRows(e.load.body)
 	return err
 }
 
@@ -77,25 +70,23 @@ func countRows(body []byte) (int, error) {
 	return len(rows), err
 }
 
-// measure lets pgbench and the api take turns, so that both meet the same machine, and takes the median of each.
-func (e *endpoint) measure(ctx context.Context, connections int) (endpointResult, error) {
-	if _, err := e.load.run(ctx, connections, warmUp); err != nil {
-		return endpointResult{}, err
+// measure lets pgbench and the api take turns in so many rounds, so that both meet the same machine. Of all rounds the medians count.
+func (r *endpointResult) measure(ctx context.Context, rounds int) error {
+	if _, err := r.load.run(ctx, r.connections, warmUp); err != nil {
+		return err
 	}
-	connecting := time.Duration(connections/connectingPerSecond) * time.Second
-	var pgbench, api []float64
-	var p50, p99 []time.Duration
-	for range e.rounds {
-		perSecond, err := e.bench.run(ctx, e.script, connections, connecting+e.length)
+	connecting := time.Duration(r.connections/connectingPerSecond) * time.Second
+	for range rounds {
+		perSecond, err := r.bench.run(ctx, r.script, r.connections, connecting+r.length)
 		if err != nil {
-			return endpointResult{}, err
+			return err
 		}
-		pgbench = append(pgbench, perSecond)
-		r, err := e.load.run(ctx, connections, e.length)
+		r.pgbench = append(r.pgbench, perSecond)
+		answers, err := r.load.run(ctx, r.connections, r.length)
 		if err != nil {
-			return endpointResult{}, err
+			return err
 		}
-		api, p50, p99 = append(api, r.perSecond), append(p50, r.p50), append(p99, r.p99)
+		r.api, r.p50, r.p99 = append(r.api, answers.perSecond), append(r.p50, answers.p50), append(r.p99, answers.p99)
 	}
-	return endpointResult{e, median(pgbench), median(api), median(p50), median(p99)}, nil
+	return nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed"
 	"encoding/xml"
 	"fmt"
@@ -189,7 +190,7 @@ func (l *lines) placeNames() {
 		l.Lines[i].NameY = last[len(last)-1].Y
 		names = append(names, &l.Lines[i].NameY)
 	}
-	slices.SortFunc(names, func(a, b *float64) int { return compare(*a, *b) })
+	slices.SortFunc(names, func(a, b *float64) int { return cmp.Compare(*a, *b) })
 	for i := len(names) - 2; i >= 0; i-- {
 		*names[i] = min(*names[i], *names[i+1]-17)
 	}
