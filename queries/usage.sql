@@ -122,8 +122,8 @@ LEFT JOIN LATERAL (
 ORDER BY usage.hour, usage.model;
 
 -- name: GetRuntimeActivity :many
--- In no order; the reader sorts in less time. With OFFSET 0 Postgres does not see where the hour comes from. Else it expects as many hours as there are starts, and for each question makes a hash
--- table for so many, whether it counts facts or not.
+-- In no order; the reader sorts in less time. With OFFSET 0 Postgres does not see where the hour comes from. Else it expects as many hours as there
+-- are starts, and for each question makes a hash table for so many, whether it counts facts or not.
 WITH reader AS MATERIALIZED (
     SELECT r.id, r.workspace_id, r.user_id, r.built, r.timezone
     FROM daybook.readable_runtime(sqlc.narg(user_id)::uuid, sqlc.narg(token_hash)::text, @runtime_id::uuid)

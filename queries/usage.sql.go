@@ -51,8 +51,8 @@ type GetRuntimeActivityRow struct {
 	TaskCount   int64
 }
 
-// In no order; the reader sorts in less time. With OFFSET 0 Postgres does not see where the hour comes from. Else it expects as many hours as there are starts, and for each question makes a hash
-// table for so many, whether it counts facts or not.
+// In no order; the reader sorts in less time. With OFFSET 0 Postgres does not see where the hour comes from. Else it expects as many hours as there
+// are starts, and for each question makes a hash table for so many, whether it counts facts or not.
 func (q *Queries) GetRuntimeActivity(ctx context.Context, arg GetRuntimeActivityParams) ([]GetRuntimeActivityRow, error) {
 	rows, err := q.db.Query(ctx, getRuntimeActivity, arg.UserID, arg.TokenHash, arg.RuntimeID)
 	if err != nil {
