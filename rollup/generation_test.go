@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -23,14 +22,7 @@ func TestBucketsOfALongTransactionStayNear(t *testing.T) {
 	h.exec(`UPDATE public.agent_task_queue SET started_at = now(), status = 'running' WHERE id = $1`, task)
 	h.use(task, "p", "2025-05-01 12:00")
 	h.settle()
-	holder, err := h.pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer holder.Rollback(t.Context())
-	if _, err := holder.Exec(t.Context(), `SELECT FROM public.task_usage`); err != nil {
-		t.Fatal(err)
-	}
+	h.holdBackCleanup()
 	const writes = 400
 	for i := range writes {
 		h.exec(`UPDATE public.task_usage SET input_tokens = $2 WHERE task_id = $1`, task, 100+i)
@@ -64,14 +56,7 @@ func TestLookupsOfBucketsPassOneGeneration(t *testing.T) {
 			h.exec(`UPDATE public.agent_task_queue SET started_at = '2025-05-01', status = 'completed'`+change+` WHERE id = $1`, task)
 			h.use(task, "p", "2025-05-01 12:00")
 			h.settle()
-			holder, err := h.pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer holder.Rollback(t.Context())
-			if _, err := holder.Exec(t.Context(), `SELECT FROM public.task_usage`); err != nil {
-				t.Fatal(err)
-			}
+			h.holdBackCleanup()
 			const writes = 40 // Fewer than what autovacuum waits for.
 			pool := testdb.Open(t, h.pool, func(c *pgxpool.Config) { c.MaxConns = 1 })
 			var before map[string]int64
@@ -97,22 +82,10 @@ func TestLookupsOfBucketsPassOneGeneration(t *testing.T) {
 // passedEntries returns how many entries of each index of buckets have been read, with what the pool's only connection has not told yet.
 func (h *host) passedEntries(pool *pgxpool.Pool) map[string]int64 {
 	h.t.Helper()
-	if _, err := pool.Exec(h.t.Context(), `SELECT pg_stat_force_next_flush()`); err != nil {
-		h.t.Fatal(err)
-	}
-	rows, err := pool.Query(h.t.Context(), `
-		SELECT indexrelname::text, idx_tup_read FROM pg_stat_user_indexes
+	h.flushStatistics(pool)
+	return scalar[map[string]int64](h.t, pool, `
+		SELECT jsonb_object_agg(indexrelname, idx_tup_read) FROM pg_stat_user_indexes
 		WHERE schemaname = 'daybook' AND (relname LIKE 'bucket%' OR relname IN ('task_activity_by_hour', 'workspace_run_time_daily'))`)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	passed := make(map[string]int64)
-	var index string
-	var n int64
-	if _, err := pgx.ForEachRow(rows, []any{&index, &n}, func() error { passed[index] = n; return nil }); err != nil {
-		h.t.Fatal(err)
-	}
-	return passed
 }
 
 // A drain that has looked up a bucket's generation waits for another one that raises it, and then goes on.

@@ -64,6 +64,28 @@ func (h *host) exec(sql string, args ...any) {
 	}
 }
 
+// holdBackCleanup opens a transaction with a snapshot until the test has ended, so that Postgres keeps every version of a row from now on.
+func (h *host) holdBackCleanup() {
+	h.t.Helper()
+	ctx := context.WithoutCancel(h.t.Context())
+	tx, err := h.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { tx.Rollback(ctx) })
+	if _, err := tx.Exec(ctx, `SELECT FROM public.task_usage`); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// flushStatistics lets the pool's only connection tell what it has read and written so far.
+func (h *host) flushStatistics(pool *pgxpool.Pool) {
+	h.t.Helper()
+	if _, err := pool.Exec(h.t.Context(), `SELECT pg_stat_force_next_flush()`); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
 func (h *host) newRuntime(zone string) pgtype.UUID {
 	h.t.Helper()
 	return h.id(`INSERT INTO public.agent_runtime (workspace_id, name, provider, timezone) VALUES ($1, 'r', 'p', $2) RETURNING id`,

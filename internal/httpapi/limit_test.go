@@ -335,9 +335,6 @@ type stuckLog struct {
 	released chan struct{}
 }
 
-// Enabled is called by slog.
-func (stuckLog) Enabled(context.Context, slog.Level) bool { return true }
-
 // Handle is called by slog.
 func (s stuckLog) Handle(ctx context.Context, r slog.Record) error {
 	if r.Message == "request" {
@@ -350,9 +347,9 @@ func TestAnswersDoNotWaitForTheLog(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	id := b.addRuntime(t, "UTC")
-	log := stuckLog{slog.DiscardHandler, make(chan struct{})}
-	b = serve(t, b.pool, func(c *httpapi.Config) { c.Logger = slog.New(log) })
-	defer close(log.released)
+	released := make(chan struct{})
+	defer close(released)
+	b = serve(t, b.pool, func(c *httpapi.Config) { c.Logger = slog.New(stuckLog{c.Logger.Handler(), released}) })
 	ctx, cancel := context.WithTimeout(t.Context(), awaitTimeout)
 	defer cancel()
 	header := bearer(t, owner)
