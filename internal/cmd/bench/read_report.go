@@ -58,7 +58,7 @@ func (b *bench) addRead(r readReport) {
 
 // explainRead says what the tables of endpoints show.
 func (b *bench) explainRead() {
-	b.note("Of the api: `days=30`, one caller; medians of %s of %s, of three at least for the endpoint that is worst. *pgbench* runs the "+
+	b.note("Of the api: `days=30`, one caller; medians of %s of %s, of three at least for the endpoint that is worst beside pgbench. *pgbench* runs the "+
 		"statement that the api sends, prepared. *Raw* is the `GROUP BY` on the host's own tables that gives the same answer, run by itself; "+
 		"*times raw* is that by the median latency of the api with one connection.", counted(b.ReadRounds, "round"), span(b.ReadDuration.Truncate(time.Second)))
 }
