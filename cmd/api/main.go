@@ -39,6 +39,7 @@ type cli struct {
 
 type env struct {
 	ctx    context.Context
+	args   []string // all of the program
 	cli    *cli
 	logger *slog.Logger
 	stdout io.Writer
@@ -65,7 +66,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	logger, flush := c.Log.NewBuffered(stderr)
-	e := &env{ctx: ctx, cli: &c, logger: logger, stdout: stdout}
+	e := &env{ctx: ctx, args: args, cli: &c, logger: logger, stdout: stdout}
 	err = parsed.Run(e)
 	flush()
 	if err != nil {

@@ -25,6 +25,7 @@ import (
 	"daybook/internal/httpapi"
 	"daybook/internal/postgres"
 	"daybook/internal/server"
+	"daybook/internal/sysmon"
 	"daybook/migrations"
 )
 
@@ -105,6 +106,7 @@ func (c *serveCmd) Run(e *env) error {
 	if err := c.check(); err != nil {
 		return usageError{err}
 	}
+	sysmon.StayAwake(e.ctx, e.args)
 	tokens, err := e.tokens(c.JWKSURL, c.JWTAlgorithms, c.JWTLeeway)
 	if err != nil {
 		return err
@@ -132,6 +134,7 @@ func (c *serveCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+	runtime.MemProfileRate = 0 // Nothing shows such a profile.
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}

@@ -51,6 +51,7 @@ type cli struct {
 // env is what commands get besides their flags.
 type env struct {
 	ctx    context.Context
+	args   []string // all of the program
 	pool   *pgxpool.Pool
 	logger *slog.Logger
 	stdout *os.File
@@ -100,7 +101,7 @@ func run(ctx context.Context, args []string, stdout *os.File, stderr io.Writer) 
 		return 1
 	}
 	defer pool.Close()
-	err = parsed.Run(&env{ctx: ctx, pool: pool, logger: c.Log.New(stderr), stdout: stdout, stderr: stderr})
+	err = parsed.Run(&env{ctx: ctx, args: args, pool: pool, logger: c.Log.New(stderr), stdout: stdout, stderr: stderr})
 	switch {
 	case err == nil:
 		return 0

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"daybook/internal/postgres"
+	"daybook/internal/sysmon"
 	"daybook/jobs"
 	"daybook/migrations"
 )
@@ -64,6 +65,7 @@ func (c *runCmd) connections() int32 {
 // Run works until the context of e is done, then stops in an orderly way. It waits until it can begin, rather than end: whatever starts it
 // again would do so later and later.
 func (c *runCmd) Run(e *env) error {
+	sysmon.StayAwake(e.ctx, e.args)
 	listener, err := c.listenAdmin(e.logger)
 	if err != nil {
 		return err

@@ -59,20 +59,32 @@ func (c *coalescer) do(ctx context.Context, key any, ask func(context.Context) (
 
 // finish begins the next statement, if somebody waits for it.
 func (c *coalescer) finish(key any, q *questions) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if q.next == nil {
-		delete(c.busy, key)
-		return
+	if answer := c.next(key, q); answer != nil {
+		go c.answerAll(key, q, answer)
 	}
-	answer := q.next
-	q.next = nil
-	go c.run(key, q, answer)
 }
 
-// run asks for all that wait, so the request of none of them bounds it.
-func (c *coalescer) run(key any, q *questions, answer *sharedAnswer) {
-	defer c.finish(key, q)
+// next returns what somebody waits for, or forgets the key if nobody does.
+func (c *coalescer) next(key any, q *questions) *sharedAnswer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	answer := q.next
+	q.next = nil
+	if answer == nil {
+		delete(c.busy, key)
+	}
+	return answer
+}
+
+// answerAll goes on until nobody waits. It is one goroutine for all statements of a key, for each new one would have its stack to grow first.
+func (c *coalescer) answerAll(key any, q *questions, answer *sharedAnswer) {
+	for ; answer != nil; answer = c.next(key, q) {
+		c.answer(answer)
+	}
+}
+
+// answer asks for all that wait, so the request of none of them bounds it.
+func (c *coalescer) answer(answer *sharedAnswer) {
 	defer close(answer.done)
 	defer func() {
 		if p := recover(); p != nil {

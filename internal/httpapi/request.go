@@ -13,6 +13,8 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"daybook/internal/server"
 )
 
 var plainID = regexp.MustCompile(`^[0-9A-Za-z._-]{1,64}$`)
@@ -62,25 +64,33 @@ func (s *API) observe(next http.Handler) http.Handler {
 		start := time.Now()
 		info := infoOf(r)
 		ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
+		conn := server.Gather(r.Context())
 		next.ServeHTTP(ww, r)
 		duration := time.Since(start)
 		sendNow(ww)
+		conn.Send()
 		route := chi.RouteContext(r.Context()).RoutePattern()
 		s.metrics.observe(r.Method, route, ww.Status(), duration)
-		attributes := []slog.Attr{
+		logger := s.config.Logger.Handler()
+		if !logger.Enabled(r.Context(), slog.LevelInfo) {
+			return
+		}
+		// Not by a method of the logger, which would look for the place in the program that logs and for the time once more.
+		line := slog.NewRecord(start.Add(duration), slog.LevelInfo, "request", 0)
+		line.AddAttrs(
 			slog.String("method", r.Method),
 			slog.String("route", route),
 			slog.Int("status", ww.Status()),
 			slog.Duration("duration", duration),
-			requestID(r),
-		}
+			slog.String("request_id", info.id),
+		)
 		if info.user.Valid {
-			attributes = append(attributes, slog.String("user", info.user.String()))
+			line.AddAttrs(slog.String("user", info.user.String()))
 		}
 		if info.workspace.Valid {
-			attributes = append(attributes, slog.String("workspace", info.workspace.String()))
+			line.AddAttrs(slog.String("workspace", info.workspace.String()))
 		}
-		s.config.Logger.LogAttrs(r.Context(), slog.LevelInfo, "request", attributes...)
+		logger.Handle(r.Context(), line) //nolint:errcheck // There is nowhere to say so.
 	})
 }
 

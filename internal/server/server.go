@@ -22,15 +22,16 @@ const (
 )
 
 // Serve serves until ctx is done, then lets running requests finish. Timeout is the longest that a request takes. It closes the listener.
-func Serve(ctx context.Context, listener net.Listener, handler http.Handler, timeout time.Duration, logger *slog.Logger) error {
+func Serve(ctx context.Context, from net.Listener, handler http.Handler, timeout time.Duration, logger *slog.Logger) error {
 	server := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: timeout + writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeader,
+		ConnContext:    keepConn,
 		ErrorLog:       slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
 	}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	go func() { served <- server.Serve(listener{from}) }()
 	select {
 	case err := <-served:
 		return err
