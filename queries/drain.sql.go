@@ -635,6 +635,94 @@ func (q *Queries) ListSource(ctx context.Context, taskIds []pgtype.UUID) ([]List
 	return items, nil
 }
 
+const listSourceOfMany = `-- name: ListSourceOfMany :many
+WITH u AS MATERIALIZED (
+    SELECT x.task_id, x.provider, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.created_at
+    FROM public.task_usage x
+    WHERE x.task_id = ANY(($1::uuid[])[:1]) OR x.task_id = ANY(($1::uuid[])[2:])
+)
+SELECT d.task_id::uuid AS task_id, a.workspace_id, t.runtime_id, t.agent_id, i.project_id, r.timezone,
+    t.started_at, (t.started_at AT TIME ZONE r.timezone)::timestamp AS local_started,
+    CASE WHEN t.status::text IN ('completed', 'failed') THEN t.completed_at END::timestamptz AS completed_at,
+    coalesce(t.status::text = 'failed' AND t.completed_at IS NOT NULL, false)::boolean AS failed,
+    (u.task_id IS NOT NULL)::boolean AS has_usage, u.provider, u.model,
+    coalesce(u.input_tokens, 0)::bigint AS input_tokens, coalesce(u.output_tokens, 0)::bigint AS output_tokens,
+    coalesce(u.cache_read_tokens, 0)::bigint AS cache_read_tokens,
+    coalesce(u.cache_write_tokens, 0)::bigint AS cache_write_tokens,
+    u.created_at, (u.created_at AT TIME ZONE r.timezone)::timestamp AS local_created
+FROM unnest($1::uuid[]) AS d (task_id)
+JOIN public.agent_task_queue t ON t.id = d.task_id
+LEFT JOIN public.agent a ON a.id = t.agent_id
+LEFT JOIN public.issue i ON i.id = t.issue_id
+LEFT JOIN u ON u.task_id = t.id
+LEFT JOIN daybook.runtime_rollup r ON r.runtime_id = t.runtime_id
+`
+
+type ListSourceOfManyRow struct {
+	TaskID           pgtype.UUID
+	WorkspaceID      pgtype.UUID
+	RuntimeID        pgtype.UUID
+	AgentID          pgtype.UUID
+	ProjectID        pgtype.UUID
+	Timezone         pgtype.Text
+	StartedAt        pgtype.Timestamptz
+	LocalStarted     pgtype.Timestamp
+	CompletedAt      pgtype.Timestamptz
+	Failed           bool
+	HasUsage         bool
+	Provider         pgtype.Text
+	Model            pgtype.Text
+	InputTokens      int64
+	OutputTokens     int64
+	CacheReadTokens  int64
+	CacheWriteTokens int64
+	CreatedAt        pgtype.Timestamptz
+	LocalCreated     pgtype.Timestamp
+}
+
+// The same, for hundreds of tasks or more. Their usage is read at once, in the order of its pages, where ListSource looks for each row by itself. What is
+// read so takes a tenth more time, but half of it where a transaction that is open for long keeps tens of versions of each row. That there are two
+// conditions is what makes Postgres do so: it has no other way to meet one or the other by an index.
+func (q *Queries) ListSourceOfMany(ctx context.Context, taskIds []pgtype.UUID) ([]ListSourceOfManyRow, error) {
+	rows, err := q.db.Query(ctx, listSourceOfMany, taskIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListSourceOfManyRow
+	for rows.Next() {
+		var i ListSourceOfManyRow
+		if err := rows.Scan(
+			&i.TaskID,
+			&i.WorkspaceID,
+			&i.RuntimeID,
+			&i.AgentID,
+			&i.ProjectID,
+			&i.Timezone,
+			&i.StartedAt,
+			&i.LocalStarted,
+			&i.CompletedAt,
+			&i.Failed,
+			&i.HasUsage,
+			&i.Provider,
+			&i.Model,
+			&i.InputTokens,
+			&i.OutputTokens,
+			&i.CacheReadTokens,
+			&i.CacheWriteTokens,
+			&i.CreatedAt,
+			&i.LocalCreated,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const listTaskFacts = `-- name: ListTaskFacts :many
 SELECT f.task_id, f.dimension_id, f.started_at, f.completed_at, f.failed, f.ctid AS place
 FROM daybook.ledger_task f

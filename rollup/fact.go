@@ -98,7 +98,7 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 		l.index[id] = int32(i) //nolint:gosec // Some thousands at most.
 	}
 	var days queries.GetClosedDaysRow
-	var source []queries.ListSourceRow
+	source := sourceReader{many: len(tasks) >= manyTasks}
 	var usage []queries.ListUsageFactsRow
 	var started []queries.ListTaskFactsRow
 	err := q.Pipeline(ctx,
@@ -106,9 +106,8 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 			days, err = q.GetClosedDays(ctx)
 			return wrap("get closed days", err)
 		},
-		func(q *queries.Queries) (err error) {
-			source, err = q.ListSource(ctx, tasks)
-			return wrap("list source", err)
+		func(q *queries.Queries) error {
+			return wrap("list source", source.read(ctx, q, tasks))
 		},
 		func(q *queries.Queries) (err error) {
 			usage, err = q.ListUsageFacts(ctx, tasks)
@@ -122,7 +121,7 @@ func readLedger(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (*
 		return nil, err
 	}
 	closed := closedDays{before: dayOf(days.ClosedBefore), keptFrom: days.KeptFrom}
-	if err := l.takeSource(source, closed); err != nil {
+	if err := l.takeSource(&source, closed); err != nil {
 		return nil, err
 	}
 	if err := l.takeFacts(ctx, q, usage, started, closed); err != nil {
@@ -232,11 +231,39 @@ func (t *localTimes) read(ctx context.Context, q *queries.Queries, l *ledger) er
 	return nil
 }
 
+// manyTasks is from how many tasks on their usage is read at once.
+const manyTasks = 500
+
+// sourceReader holds the tasks as the host has them, as one of two statements reads them.
+type sourceReader struct {
+	many      bool
+	oneByOne  []queries.ListSourceRow
+	allAtOnce []queries.ListSourceOfManyRow
+}
+
+func (s *sourceReader) read(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (err error) {
+	if s.many {
+		s.allAtOnce, err = q.ListSourceOfMany(ctx, tasks)
+	} else {
+		s.oneByOne, err = q.ListSource(ctx, tasks)
+	}
+	return err
+}
+
+func (s *sourceReader) rows() int { return len(s.oneByOne) + len(s.allAtOnce) }
+
+func (s *sourceReader) row(i int) *queries.ListSourceRow {
+	if s.many {
+		return (*queries.ListSourceRow)(&s.allAtOnce[i])
+	}
+	return &s.oneByOne[i]
+}
+
 // takeSource takes the tasks as the host has them.
-func (l *ledger) takeSource(source []queries.ListSourceRow, closed closedDays) error {
-	facts := make([]usageFact, len(source))
-	for i := range source {
-		r := &source[i]
+func (l *ledger) takeSource(source *sourceReader, closed closedDays) error {
+	facts := make([]usageFact, source.rows())
+	for i := range facts {
+		r := source.row(i)
 		for _, at := range [...]pgtype.Timestamptz{r.StartedAt, r.CompletedAt, r.CreatedAt} {
 			if at.InfinityModifier != pgtype.Finite {
 				return fmt.Errorf("task %s: %w", r.TaskID, errInfinite)

@@ -3,6 +3,7 @@ package rollup_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"regexp"
 	"slices"
@@ -91,7 +92,7 @@ func work(ctx context.Context, pool *pgxpool.Pool, db rollup.DB, shards []int16)
 
 func TestRandomHistoryIsCountedExactly(t *testing.T) {
 	t.Parallel()
-	for range 3 {
+	for i := range 3 {
 		t.Run("history", func(t *testing.T) {
 			t.Parallel()
 			seed := history.Seed(t)
@@ -99,7 +100,11 @@ func TestRandomHistoryIsCountedExactly(t *testing.T) {
 			if _, err := pool.Exec(t.Context(), raiseOften); err != nil {
 				t.Fatal(err)
 			}
-			if err := play(t.Context(), pool, mutantDB{pool, &mutant{rewrite: noteEveryStep}}, history.Config{Seed: seed}); err != nil {
+			rewrite := maps.Clone(noteEveryStep)
+			if i > 0 { // A history has fewer tasks than this statement is for.
+				rewrite["ListSource"] = replaceWith(sourceOfMany(t))
+			}
+			if err := play(t.Context(), pool, mutantDB{pool, &mutant{rewrite: rewrite}}, history.Config{Seed: seed}); err != nil {
 				t.Fatal(err)
 			}
 			requireNeverBelowZero(t, pool)
