@@ -52,14 +52,16 @@ func (b *bench) freshness(ctx context.Context) error {
 		return err
 	}
 	b.add("freshness", result{
-		work:     fmt.Sprintf("highest rate of upserts, %d connections, at which the queue does not grow", writers),
-		measured: aSecond.format(highest),
+		work: fmt.Sprintf("highest rate of upserts, %d connections, at which the queue does not grow", writers),
+		measured: fmt.Sprintf("%s; the lag %s in the median, %s at the 99th percentile", aSecond.format(highest.rate),
+			duration(quantile(highest.lags, 0.5)), duration(quantile(highest.lags, 0.99))),
 	})
-	seen, err := t.run(ctx, int(usualShare*highest), b.Duration)
+	usual := int(usualShare * highest.rate)
+	seen, err := t.run(ctx, usual, b.Duration)
 	if err != nil {
 		return err
 	}
-	b.addFreshness(seen, fmt.Sprintf("freshness at %s upserts a second, %s of the highest rate", grouped(int(usualShare*highest)), trimmed(percent.format(usualShare))))
+	b.addFreshness(seen, fmt.Sprintf("freshness at %s upserts a second, %s of the highest rate", grouped(usual), trimmed(percent.format(usualShare))))
 	return settle(ctx, h.Pool)
 }
 
@@ -82,20 +84,20 @@ func (b *bench) addFreshness(seen sighting, work string) {
 }
 
 // highestRate finds the rate of upserts at which the queue does not grow: first without pause, then less by what is left over.
-func (b *bench) highestRate(ctx context.Context, t *trial) (float64, error) {
+func (b *bench) highestRate(ctx context.Context, t *trial) (sighting, error) {
 	rate := 0
 	for range searches {
 		seen, err := t.run(ctx, rate, b.Duration)
 		if err != nil {
-			return 0, err
+			return sighting{}, err
 		}
 		say("%s upserts a second: the lag grows by %s in a second", number(seen.rate), duration(seen.growth))
 		if seen.growth <= holds {
-			return seen.rate, nil
+			return seen, nil
 		}
 		rate = int(seen.rate * max(0.5, 1-seen.growth))
 	}
-	return 0, fmt.Errorf("the queue still grows at %d upserts a second", rate)
+	return sighting{}, fmt.Errorf("the queue still grows at %d upserts a second", rate)
 }
 
 // trial lets a host write while two workers drain, and looks at the lag.
