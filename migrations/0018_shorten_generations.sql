@@ -1,4 +1,4 @@
--- While a transaction of the host was open for minutes, a drain still passed more and more versions of one generation: see 0012 and 0014.
+-- While a transaction of the host was open for minutes, a drain still passed more and more versions of one generation: see the migrations 0012 and 0014.
 
 -- +goose Up
 CREATE OR REPLACE FUNCTION daybook.writes_per_generation() RETURNS smallint

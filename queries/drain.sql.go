@@ -640,6 +640,8 @@ WITH u AS MATERIALIZED (
     SELECT x.task_id, x.provider, x.model, x.input_tokens, x.output_tokens, x.cache_read_tokens, x.cache_write_tokens, x.created_at
     FROM public.task_usage x
     WHERE x.task_id = ANY(($1::uuid[])[:1]) OR x.task_id = ANY(($1::uuid[])[2:])
+    UNION ALL
+    SELECT none, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM unnest(($1::uuid[])[2:1]) AS none
 )
 SELECT d.task_id::uuid AS task_id, a.workspace_id, t.runtime_id, t.agent_id, i.project_id, r.timezone,
     t.started_at, (t.started_at AT TIME ZONE r.timezone)::timestamp AS local_started,
@@ -682,7 +684,8 @@ type ListSourceOfManyRow struct {
 
 // The same, for hundreds of tasks or more. Their usage is read at once, in the order of its pages, where ListSource looks for each row by itself. What is
 // read so takes a tenth more time, but half of it where a transaction that is open for long keeps tens of versions of each row. That there are two
-// conditions is what makes Postgres do so: it has no other way to meet one or the other by an index.
+// conditions is what makes Postgres do so: it has no other way to meet one or the other by an index. The second part is empty. Postgres expects ten
+// rows of it, and so joins by a hash also where it knows of no usage yet: a nested loop would pass each row of usage for each task.
 func (q *Queries) ListSourceOfMany(ctx context.Context, taskIds []pgtype.UUID) ([]ListSourceOfManyRow, error) {
 	rows, err := q.db.Query(ctx, listSourceOfMany, taskIds)
 	if err != nil {

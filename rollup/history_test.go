@@ -101,7 +101,7 @@ func TestRandomHistoryIsCountedExactly(t *testing.T) {
 				t.Fatal(err)
 			}
 			rewrite := maps.Clone(noteEveryStep)
-			if i > 0 { // A history has fewer tasks than this statement is for.
+			if i == 0 { // A history has fewer tasks than this statement is for.
 				rewrite["ListSource"] = replaceWith(sourceOfMany(t))
 			}
 			if err := play(t.Context(), pool, mutantDB{pool, &mutant{rewrite: rewrite}}, history.Config{Seed: seed}); err != nil {

@@ -97,6 +97,12 @@ func TestUsageOfManyTasksIsReadAtOnce(t *testing.T) {
 	h.exec(`ANALYZE`)
 	h.addUsedTasks(600)
 	requirePlan("on tables that were empty when they were analyzed")
+	h.exec(`DELETE FROM public.task_usage`)
+	h.exec(`VACUUM (ANALYZE)`)
+	requirePlan("on tables without usage")
+	h.addUsedTasks(5)
+	h.exec(`ANALYZE`)
+	requirePlan("on tables with little usage")
 	h.exec(`ANALYZE`)
 	requirePlan("on small tables")
 	h.addUsedTasks(20000)
@@ -109,12 +115,22 @@ func TestUsageOfManyTasksIsReadAtOnce(t *testing.T) {
 func TestManyTasksAreCountedExactly(t *testing.T) {
 	t.Parallel()
 	h := setup(t, "Asia/Tokyo")
+	asked := 0
+	db := mutantDB{h.pool, &mutant{rewrite: map[string]func(string) string{
+		"ListSourceOfMany": func(sql string) string {
+			asked++
+			return sql
+		},
+	}}}
 	ids := h.addUsedTasks(1200)
 	h.exec(`DELETE FROM public.task_usage WHERE task_id = ANY($1) AND (model = 'n' OR task_id = ANY($2))`, ids[:800], ids[:400])
-	h.settle()
+	h.drainAll(db)
 	testdb.RequireExact(t, h.pool)
 	h.exec(`UPDATE public.task_usage SET input_tokens = input_tokens + 1, created_at = created_at + interval '1 day'`)
 	h.exec(`DELETE FROM public.agent_task_queue WHERE id = ANY($1)`, ids[300:500])
-	h.settle()
+	h.drainAll(db)
 	testdb.RequireExact(t, h.pool)
+	if asked < 2 {
+		t.Errorf("the statement for many tasks was used %d times, want 2 at least", asked)
+	}
 }

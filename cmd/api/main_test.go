@@ -432,15 +432,7 @@ func awaitLocked(t *testing.T, tx pgx.Tx) {
 func TestSIGTERM(t *testing.T) {
 	t.Parallel()
 	pool, path, token := host(t)
-	command := exec.CommandContext(t.Context(), os.Args[0])
-	log := newWatched(t)
-	command.Stderr = log
-	command.Env = append(os.Environ(), asCommand+"=1", "JWT_SECRET="+secret, "DAYBOOK_API_ADDR=127.0.0.1:0", "DAYBOOK_API_METRICS_ADDR=127.0.0.1:0",
-		"DATABASE_URL="+pool.Config().ConnString(), "DAYBOOK_LOG_FORMAT=json")
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	a := &api{url: "http://" + log.await(t, `"msg":"listening","server":"api","addr":"([^"]+)"`)}
+	command, log, a := startProcess(t, pool.Config().ConnString())
 	a.require(t, path, token, http.StatusOK)
 	if err := command.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -450,6 +442,20 @@ func TestSIGTERM(t *testing.T) {
 		t.Errorf("%v; stderr:\n%s", err, text)
 	}
 	log.await(t, `"msg":"api stopping"`)
+}
+
+// startProcess starts the api as a process of its own, which logs as JSON, and returns it when it listens.
+func startProcess(t *testing.T, databaseURL string) (*exec.Cmd, *watched, *api) {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), os.Args[0])
+	log := newWatched(t)
+	command.Stderr = log
+	command.Env = append(os.Environ(), asCommand+"=1", "JWT_SECRET="+secret, "DAYBOOK_API_ADDR=127.0.0.1:0", "DAYBOOK_API_METRICS_ADDR=127.0.0.1:0",
+		"DATABASE_URL="+databaseURL, "DAYBOOK_LOG_FORMAT=json")
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return command, log, &api{url: "http://" + log.await(t, `"msg":"listening","server":"api","addr":"([^"]+)"`)}
 }
 
 func listen(t *testing.T, addr string) net.Listener {

@@ -7,8 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -215,14 +213,4 @@ func TestWorkerStopsOnSIGTERM(t *testing.T) {
 	startWorker(t, pool)
 	awaitEmptyQueue(t, pool)
 	testdb.RequireExact(t, pool)
-}
-
-// A worker that was started as a program says so to Go's runtime, and is the same process.
-func TestMonitorStaysAwake(t *testing.T) {
-	t.Parallel()
-	p := startWorker(t, testdb.New(t))
-	await(t, "schedtrace in the environment of the process", func() (bool, error) {
-		env, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.Process.Pid), "environ"))
-		return strings.Contains(string(env), "schedtrace="), err
-	})
 }

@@ -71,8 +71,8 @@ func (s *API) observe(next http.Handler) http.Handler {
 		conn.Send()
 		route := chi.RouteContext(r.Context()).RoutePattern()
 		s.metrics.observe(r.Method, route, ww.Status(), duration)
-		logger := s.config.Logger.Handler()
-		if !logger.Enabled(r.Context(), slog.LevelInfo) {
+		handler := s.config.Logger.Handler()
+		if !handler.Enabled(r.Context(), slog.LevelInfo) {
 			return
 		}
 		// Not by a method of the logger, which would look for the place in the program that logs and for the time once more.
@@ -90,7 +90,7 @@ func (s *API) observe(next http.Handler) http.Handler {
 		if info.workspace.Valid {
 			line.AddAttrs(slog.String("workspace", info.workspace.String()))
 		}
-		logger.Handle(r.Context(), line) //nolint:errcheck // There is nowhere to say so.
+		handler.Handle(r.Context(), line) //nolint:errcheck // There is nowhere to say so.
 	})
 }
 

@@ -34,16 +34,28 @@ func (c *Conn) Write(p []byte) (int, error) {
 	}
 }
 
-// Send ends what Gather began, and sends what is held back. The error of a client that is gone shows with net/http's next read or write.
+// Send ends what Gather began, and sends what is held back. It closes the connection if it cannot: net/http believes that this is sent.
 func (c *Conn) Send() {
 	if c == nil {
 		return
 	}
 	c.gathering = false
-	if len(c.held) > 0 {
-		c.Conn.Write(c.held) //nolint:errcheck // See above.
-		c.held = c.held[:0]
+	if len(c.held) == 0 {
+		return
 	}
+	_, err := c.Conn.Write(c.held)
+	c.held = c.held[:0]
+	if err != nil {
+		c.Close() //nolint:errcheck // There is nobody to tell.
+	}
+}
+
+// CloseWrite is called by net/http, so that a client whose request is not read to its end still gets the whole answer.
+func (c *Conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
 }
 
 type connKey struct{}
@@ -59,11 +71,11 @@ func Gather(ctx context.Context) *Conn {
 	return c
 }
 
-// listener makes each connection a Conn.
-type listener struct{ net.Listener }
+// gatheringListener makes each connection a Conn.
+type gatheringListener struct{ net.Listener }
 
 // Accept is called by net/http.
-func (l listener) Accept() (net.Conn, error) {
+func (l gatheringListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err

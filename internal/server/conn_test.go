@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -37,25 +38,27 @@ func (c countingConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// serve serves handler until the test ends, counts what is written to clients, and returns its URL.
-func serve(t *testing.T, written *atomic.Int64, handler http.HandlerFunc) string {
+func listen(t *testing.T) net.Listener {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // It does not wait.
 	if err != nil {
 		t.Fatal(err)
 	}
+	return listener
+}
+
+// serve serves handler until the test ends.
+func serve(t *testing.T, listener net.Listener, handler http.HandlerFunc) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() {
-		served <- server.Serve(ctx, countingListener{listener, written}, handler, time.Minute, slog.New(slog.DiscardHandler))
-	}()
+	go func() { served <- server.Serve(ctx, listener, handler, time.Minute, slog.New(slog.DiscardHandler)) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-served; err != nil {
 			t.Errorf("Serve: %v", err)
 		}
 	})
-	return "http://" + listener.Addr().String()
 }
 
 // What is written of an answer while it is gathered arrives, whatever its length: around net/http's buffer of 4 kB, flushed or not, in pieces, in
@@ -63,7 +66,8 @@ func serve(t *testing.T, written *atomic.Int64, handler http.HandlerFunc) string
 func TestGatheredAnswersAreWhole(t *testing.T) {
 	t.Parallel()
 	body := bytes.Repeat([]byte("0123456789abcdef"), 2048)
-	url := serve(t, new(atomic.Int64), func(w http.ResponseWriter, r *http.Request) {
+	listener := listen(t)
+	serve(t, listener, func(w http.ResponseWriter, r *http.Request) {
 		conn := server.Gather(r.Context())
 		defer conn.Send()
 		n, _ := strconv.Atoi(r.FormValue("n"))
@@ -83,7 +87,7 @@ func TestGatheredAnswersAreWhole(t *testing.T) {
 	client := new(http.Client)
 	get := func(n, size int, flush, length bool) {
 		query := fmt.Sprintf("?n=%d&size=%d&flush=%t&length=%t", n, size, flush, length)
-		response, err := client.Get(url + query) //nolint:noctx // The test has a limit.
+		response, err := client.Get("http://" + listener.Addr().String() + "/" + query) //nolint:noctx // The test has a limit.
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -106,21 +110,21 @@ func TestGatheredAnswersAreWhole(t *testing.T) {
 	client.CloseIdleConnections()
 }
 
-// The first 4 kB wait for what comes next, and no longer than until Send.
+// The first 4 kB wait for what comes next.
 func TestFirstBytesWaitForMore(t *testing.T) {
 	t.Parallel()
 	sent := make(chan int64, 1)
-	written := new(atomic.Int64)
-	url := serve(t, written, func(w http.ResponseWriter, r *http.Request) {
+	listener := countingListener{listen(t), new(atomic.Int64)}
+	serve(t, listener, func(w http.ResponseWriter, r *http.Request) {
 		conn := server.Gather(r.Context())
 		w.Header().Set("Content-Length", "6000")
 		w.Write(make([]byte, 5000)) //nolint:errcheck // The client sees it.
-		sent <- written.Load()
+		sent <- listener.written.Load()
 		w.Write(make([]byte, 1000))           //nolint:errcheck // The client sees it.
 		http.NewResponseController(w).Flush() //nolint:errcheck // The client sees it.
 		conn.Send()
 	})
-	response, err := http.Get(url) //nolint:noctx // The test has a limit.
+	response, err := http.Get("http://" + listener.Addr().String()) //nolint:noctx // The test has a limit.
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,5 +134,24 @@ func TestFirstBytesWaitForMore(t *testing.T) {
 	}
 	if n := <-sent; n != 0 {
 		t.Errorf("%d bytes were sent before the rest was there", n)
+	}
+}
+
+// A client whose request is too long gets all of the answer, though not all of the request is read: the connection is closed in two steps.
+func TestAnswersToRequestsThatAreNotRead(t *testing.T) {
+	t.Parallel()
+	listener := listen(t)
+	serve(t, listener, func(http.ResponseWriter, *http.Request) {})
+	client, err := net.Dial("tcp", listener.Addr().String()) //nolint:noctx // It does not wait.
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if _, err := fmt.Fprintf(client, "GET / HTTP/1.1\r\nHost: x\r\nX-Long: %s\r\n\r\n", strings.Repeat("x", 200<<10)); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := io.ReadAll(client)
+	if err != nil || !strings.Contains(string(answer), "431 Request Header Fields Too Large") {
+		t.Errorf("the answer is %q: %v", answer, err)
 	}
 }

@@ -22,7 +22,7 @@ const (
 )
 
 // Serve serves until ctx is done, then lets running requests finish. Timeout is the longest that a request takes. It closes the listener.
-func Serve(ctx context.Context, from net.Listener, handler http.Handler, timeout time.Duration, logger *slog.Logger) error {
+func Serve(ctx context.Context, listener net.Listener, handler http.Handler, timeout time.Duration, logger *slog.Logger) error {
 	server := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: timeout + writeTimeout, IdleTimeout: idleTimeout,
@@ -31,7 +31,7 @@ func Serve(ctx context.Context, from net.Listener, handler http.Handler, timeout
 		ErrorLog:       slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
 	}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener{from}) }()
+	go func() { served <- server.Serve(gatheringListener{listener}) }()
 	select {
 	case err := <-served:
 		return err

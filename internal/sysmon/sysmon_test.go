@@ -28,11 +28,14 @@ func TestMain(m *testing.M) {
 
 func TestStayAwake(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct{ name, args, given, want string }{
-		{"nothing is set", "own", "", "schedtrace=2147483647"},
-		{"another setting is kept", "own", "netdns=go", "netdns=go,schedtrace=2147483647"},
-		{"the user's own wins", "own", "schedtrace=0", "schedtrace=0"},
-		{"the program was started for something else", "other", "netdns=go", "netdns=go"},
+	const setting = "schedtrace=2147483647,memprofilerate=0"
+	for _, test := range []struct{ name, args, given, secret, want string }{
+		{"nothing is set", "own", "", "", setting},
+		{"another setting is kept", "own", "netdns=go", "", setting + ",netdns=go"},
+		{"a secret is in a file", "own", "", "sysmon_test.go", setting},
+		{"a secret comes through what can be read once", "own", "", "/dev/null", ""},
+		{"the user's own wins", "own", "schedtrace=0", "", "schedtrace=0"},
+		{"the program was started for something else", "other", "netdns=go", "", "netdns=go"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -41,7 +44,7 @@ func TestStayAwake(t *testing.T) {
 				t.Fatal(err)
 			}
 			cmd := exec.Command(program, "run", "--flag=a b") //nolint:noctx // It is short.
-			cmd.Env = append(os.Environ(), child+"="+test.args, "GODEBUG="+test.given)
+			cmd.Env = append(os.Environ(), child+"="+test.args, "GODEBUG="+test.given, "JWT_SECRET_FILE="+test.secret)
 			out, err := cmd.Output()
 			want := fmt.Sprintf("%d %q %q", cmd.Process.Pid, []string{"run", "--flag=a b"}, test.want)
 			if err != nil || string(out) != want {
