@@ -92,17 +92,7 @@ func TestWhatADrainCosts(t *testing.T) {
 		c.MaxConns = 1
 		c.ConnConfig.Tracer = trips
 	})
-	const tasks = 4000
-	var ids []pgtype.UUID
-	err := h.pool.QueryRow(t.Context(), `
-		WITH added AS (
-			INSERT INTO public.agent_task_queue (agent_id, runtime_id, issue_id, status, started_at, completed_at)
-			SELECT $1, $2, $3, 'completed', '2025-05-01', '2025-05-01 01:00' FROM generate_series(1, $4::integer)
-			RETURNING id
-		) SELECT array_agg(id) FROM added`, h.agent, h.runtime, h.issue, tasks).Scan(&ids)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ids := h.newCompletedTasks(4000)
 	h.exec(`INSERT INTO public.task_usage (task_id, provider, model, input_tokens, created_at)
 		SELECT id, 'p', 'm' || n % 3, 10, timestamptz '2025-05-01' + n % 30 * interval '1 day' FROM unnest($1::uuid[]) WITH ORDINALITY AS x (id, n)`, ids)
 	h.settle()

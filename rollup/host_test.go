@@ -99,6 +99,17 @@ func (h *host) newTask() pgtype.UUID {
 		h.agent, h.runtime, h.issue)
 }
 
+// newCompletedTasks adds tasks of the host's runtime and issue that have run.
+func (h *host) newCompletedTasks(n int) []pgtype.UUID {
+	h.t.Helper()
+	return scalar[[]pgtype.UUID](h.t, h.pool, `
+		WITH added AS (
+			INSERT INTO public.agent_task_queue (agent_id, runtime_id, issue_id, status, started_at, completed_at)
+			SELECT $1, $2, $3, 'completed', '2025-05-01', '2025-05-01 01:00' FROM generate_series(1, $4::integer)
+			RETURNING id
+		) SELECT array_agg(id) FROM added`, h.agent, h.runtime, h.issue, n)
+}
+
 // use adds a usage row of ten input tokens. at is in the form that Postgres reads.
 func (h *host) use(task pgtype.UUID, provider, at string) {
 	h.t.Helper()

@@ -39,21 +39,11 @@ func sourceOfMany(t *testing.T) string {
 }
 
 // addUsedTasks adds tasks of the host's runtime, each with usage of two models.
-func (h *host) addUsedTasks(n int) (ids []pgtype.UUID) {
+func (h *host) addUsedTasks(n int) []pgtype.UUID {
 	h.t.Helper()
-	err := h.pool.QueryRow(h.t.Context(), `
-		WITH added AS (
-			INSERT INTO public.agent_task_queue (agent_id, runtime_id, issue_id, status, started_at, completed_at)
-			SELECT $1, $2, $3, 'completed', '2025-05-01', '2025-05-01 01:00' FROM generate_series(1, $4::integer)
-			RETURNING id
-		), used AS (
-			INSERT INTO public.task_usage (task_id, provider, model, input_tokens, created_at)
-			SELECT id, 'p', m, 10, '2025-05-01 12:00' FROM added, unnest(ARRAY['m', 'n']) m
-		)
-		SELECT array_agg(id) FROM added`, h.agent, h.runtime, h.issue, n).Scan(&ids)
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	ids := h.newCompletedTasks(n)
+	h.exec(`INSERT INTO public.task_usage (task_id, provider, model, input_tokens, created_at)
+		SELECT id, 'p', m, 10, '2025-05-01 12:00' FROM unnest($1::uuid[]) id, unnest(ARRAY['m', 'n']) m`, ids)
 	return ids
 }
 
@@ -103,6 +93,7 @@ func TestUsageOfManyTasksIsReadAtOnce(t *testing.T) {
 	h.addUsedTasks(5)
 	h.exec(`ANALYZE`)
 	requirePlan("on tables with little usage")
+	h.addUsedTasks(600)
 	h.exec(`ANALYZE`)
 	requirePlan("on small tables")
 	h.addUsedTasks(20000)

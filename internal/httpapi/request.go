@@ -82,7 +82,7 @@ func (s *API) observe(next http.Handler) http.Handler {
 			slog.String("route", route),
 			slog.Int("status", ww.Status()),
 			slog.Duration("duration", duration),
-			slog.String("request_id", info.id),
+			requestID(r),
 		)
 		if info.user.Valid {
 			line.AddAttrs(slog.String("user", info.user.String()))

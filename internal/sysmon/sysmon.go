@@ -18,8 +18,8 @@ const setting = "schedtrace=2147483647,memprofilerate=0"
 // that has it; where GODEBUG has schedtrace already; where a process cannot be started so, as on Windows; where a secret comes through a pipe, which can
 // be read only once; in one that was not started with these arguments, as a test is not; and once ctx is done.
 func StayAwake(ctx context.Context, args []string) {
-	given := os.Getenv("GODEBUG")
-	if strings.Contains(given, "schedtrace=") || slices.ContainsFunc(os.Environ(), namesPipe) ||
+	given, env := os.Getenv("GODEBUG"), os.Environ()
+	if strings.Contains(given, "schedtrace=") || slices.ContainsFunc(env, namesPipe) ||
 		!slices.Equal(os.Args[1:], args) || ctx.Err() != nil {
 		return
 	}
@@ -27,7 +27,7 @@ func StayAwake(ctx context.Context, args []string) {
 	if err != nil {
 		return
 	}
-	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GODEBUG=") })
+	env = slices.DeleteFunc(env, func(v string) bool { return strings.HasPrefix(v, "GODEBUG=") })
 	// What comes later wins.
 	syscall.Exec(path, os.Args, append(env, strings.TrimSuffix("GODEBUG="+setting+","+given, ","))) //nolint:errcheck,gosec // It is the same program. Where that fails it goes on as it is.
 }
