@@ -159,6 +159,34 @@ func TestQueued(t *testing.T) {
 	requireQueued(t, pool, w)
 }
 
+// A host may let usage be of no task. What was of one still is a change of that task, also where a trigger of the host takes it away.
+func TestQueuedWhereUsageMayHaveNoTask(t *testing.T) {
+	t.Parallel()
+	pool, w := setup(t)
+	exec(t, pool, `ALTER TABLE public.task_usage ALTER task_id DROP NOT NULL`)
+	exec(t, pool, `CREATE FUNCTION public.take_usage() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.task_id := NULL; RETURN NEW; END'`)
+	exec(t, pool, `
+		CREATE TRIGGER take BEFORE UPDATE ON public.task_usage
+		FOR EACH ROW WHEN (NEW.output_tokens = 99) EXECUTE FUNCTION public.take_usage()`)
+	for _, test := range []struct {
+		name, sql string
+		want      []string
+	}{
+		{"usage of no task inserted", `INSERT INTO public.task_usage (provider, model) VALUES ('p', 'none')`, nil},
+		{"usage of no task updated", `UPDATE public.task_usage SET output_tokens = 3 WHERE task_id IS NULL`, nil},
+		{"usage given to a task", `UPDATE public.task_usage SET task_id = @idle WHERE task_id IS NULL`, []string{"dirty idle"}},
+		{"usage taken from its task", `UPDATE public.task_usage SET task_id = NULL WHERE task_id = @idle`, []string{"dirty idle"}},
+		{"usage of no task deleted", `DELETE FROM public.task_usage WHERE task_id IS NULL`, nil},
+		{"usage taken from its task by the host's trigger", `UPDATE public.task_usage SET output_tokens = 99 WHERE task_id = @done`, []string{"dirty done"}},
+	} {
+		clearQueue(t, pool)
+		exec(t, pool, test.sql, w)
+		if got := queued(t, pool, w); !slices.Equal(got, test.want) {
+			t.Errorf("%s: queued %q, want %q", test.name, got, test.want)
+		}
+	}
+}
+
 func TestEveryZoneChangeIsARequest(t *testing.T) {
 	t.Parallel()
 	pool, w := setup(t)
