@@ -141,6 +141,19 @@ SELECT r.runtime_id::uuid AS runtime_id,
     pg_try_advisory_xact_lock_shared(@lock_class::integer, pg_catalog.uuid_hash(r.runtime_id)) AS locked
 FROM unnest(@runtime_ids::uuid[]) AS r (runtime_id);
 
+-- name: TryLockManyRuntimes :one
+-- Shared, and for all runtimes. It is not given while a rebuild waits for it.
+SELECT pg_try_advisory_xact_lock_shared(@lock_class::integer, 0) AS locked;
+
+-- name: ListLockedRuntimes :many
+-- Those of the runtimes that rebuilds have locked. What it reads is not of a snapshot, so it must be a later statement than the one above.
+SELECT r.runtime_id::uuid AS runtime_id
+FROM unnest(@runtime_ids::uuid[]) AS r (runtime_id)
+WHERE pg_catalog.uuid_hash(r.runtime_id)::oid IN (
+    SELECT l.objid FROM pg_catalog.pg_locks l
+    WHERE l.locktype = 'advisory' AND l.classid = CAST(@lock_class::integer AS oid) AND l.objsubid = 2 AND l.mode = 'ExclusiveLock' AND l.granted
+      AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database()));
+
 -- name: EnsureRuntimeRollups :many
 -- The zone of a runtime that is counted for the first time. Returns the zones that Postgres does not know.
 WITH added AS (

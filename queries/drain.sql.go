@@ -446,6 +446,41 @@ func (q *Queries) ListLocalTimes(ctx context.Context, arg ListLocalTimesParams) 
 	return items, nil
 }
 
+const listLockedRuntimes = `-- name: ListLockedRuntimes :many
+SELECT r.runtime_id::uuid AS runtime_id
+FROM unnest($1::uuid[]) AS r (runtime_id)
+WHERE pg_catalog.uuid_hash(r.runtime_id)::oid IN (
+    SELECT l.objid FROM pg_catalog.pg_locks l
+    WHERE l.locktype = 'advisory' AND l.classid = CAST($2::integer AS oid) AND l.objsubid = 2 AND l.mode = 'ExclusiveLock' AND l.granted
+      AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database()))
+`
+
+type ListLockedRuntimesParams struct {
+	RuntimeIds []pgtype.UUID
+	LockClass  int32
+}
+
+// Those of the runtimes that rebuilds have locked. What it reads is not of a snapshot, so it must be a later statement than the one above.
+func (q *Queries) ListLockedRuntimes(ctx context.Context, arg ListLockedRuntimesParams) ([]pgtype.UUID, error) {
+	rows, err := q.db.Query(ctx, listLockedRuntimes, arg.RuntimeIds, arg.LockClass)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []pgtype.UUID
+	for rows.Next() {
+		var runtime_id pgtype.UUID
+		if err := rows.Scan(&runtime_id); err != nil {
+			return nil, err
+		}
+		items = append(items, runtime_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const listNumbered = `-- name: ListNumbered :many
 SELECT n.id, n.provider, n.model, NULL::uuid AS workspace_id, NULL::uuid AS runtime_id, NULL::uuid AS agent_id, NULL::uuid AS project_id
 FROM daybook.usage_name n
@@ -938,6 +973,18 @@ func (q *Queries) RequeueQuarantined(ctx context.Context, taskIds []pgtype.UUID)
 		return nil, err
 	}
 	return items, nil
+}
+
+const tryLockManyRuntimes = `-- name: TryLockManyRuntimes :one
+SELECT pg_try_advisory_xact_lock_shared($1::integer, 0) AS locked
+`
+
+// Shared, and for all runtimes. It is not given while a rebuild waits for it.
+func (q *Queries) TryLockManyRuntimes(ctx context.Context, lockClass int32) (bool, error) {
+	row := q.db.QueryRow(ctx, tryLockManyRuntimes, lockClass)
+	var locked bool
+	err := row.Scan(&locked)
+	return locked, err
 }
 
 const tryLockRuntimes = `-- name: TryLockRuntimes :many

@@ -12,7 +12,8 @@ SELECT set_config('idle_in_transaction_session_timeout', @idle_timeout::text, tr
     set_config('tcp_user_timeout', @idle_timeout::text, true),
     set_config('client_connection_check_interval', '1s', true),
     set_config('synchronous_commit', 'off', true),
-    set_config('daybook.sole_writer', 'on', true);
+    set_config('daybook.sole_writer', 'on', true),
+    set_config('daybook.awaits_drains_of_many', 'on', true);
 
 -- name: TryLockRebuild :one
 -- One rebuild of a runtime at a time: a second one ends here rather than wait. And none while days are being closed.
@@ -22,6 +23,10 @@ SELECT (pg_try_advisory_xact_lock_shared(@prune_class::integer, 0)
 -- name: LockRuntime :exec
 -- Exclusive: waits for the drains that are at work on the runtime; later ones leave its entries for another pass.
 SELECT pg_advisory_xact_lock(@lock_class::integer, pg_catalog.uuid_hash(@runtime_id::uuid));
+
+-- name: LockManyRuntimes :exec
+-- Exclusive: waits for the drains that hold one lock for all of their runtimes, and may have this one among them.
+SELECT pg_advisory_xact_lock(@lock_class::integer, 0);
 
 -- name: ListRebuildRevisions :many
 SELECT revision FROM daybook.runtime_rebuild WHERE runtime_id = @runtime_id;

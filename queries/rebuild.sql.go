@@ -174,6 +174,16 @@ func (q *Queries) ListRebuildRevisions(ctx context.Context, runtimeID pgtype.UUI
 	return items, nil
 }
 
+const lockManyRuntimes = `-- name: LockManyRuntimes :exec
+SELECT pg_advisory_xact_lock($1::integer, 0)
+`
+
+// Exclusive: waits for the drains that hold one lock for all of their runtimes, and may have this one among them.
+func (q *Queries) LockManyRuntimes(ctx context.Context, lockClass int32) error {
+	_, err := q.db.Exec(ctx, lockManyRuntimes, lockClass)
+	return err
+}
+
 const lockRuntime = `-- name: LockRuntime :exec
 SELECT pg_advisory_xact_lock($1::integer, pg_catalog.uuid_hash($2::uuid))
 `
@@ -200,7 +210,8 @@ SELECT set_config('idle_in_transaction_session_timeout', $1::text, true),
     set_config('tcp_user_timeout', $1::text, true),
     set_config('client_connection_check_interval', '1s', true),
     set_config('synchronous_commit', 'off', true),
-    set_config('daybook.sole_writer', 'on', true)
+    set_config('daybook.sole_writer', 'on', true),
+    set_config('daybook.awaits_drains_of_many', 'on', true)
 `
 
 type PrepareRebuildParams struct {

@@ -15,10 +15,11 @@ import (
 const (
 	// maxEntries bounds one drain transaction, and so how long it holds bucket rows that other shards need: some 100 ms.
 	maxEntries = 4000
-	// maxRuntimes bounds the advisory locks of one transaction. Postgres keeps them all in one table of fixed size that
-	// the host needs too (max_locks_per_transaction × max_connections, 6,400 by default).
-	maxRuntimes = 256
 )
+
+// maxRuntimes bounds the advisory locks of one transaction: one of more runtimes holds one lock for all. Postgres keeps all locks in one table of
+// fixed size that the host needs too (max_locks_per_transaction × max_connections, 6,400 by default). Tests have less.
+var maxRuntimes = 256
 
 // progressStep is how many entries later a drain notes how far it is. It bounds the dead entries that the next one passes.
 const progressStep = 1000
@@ -354,12 +355,11 @@ func apply(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (applyR
 		return result, err
 	}
 	result.rejectedZones = rejected
-	reached, runtimes := l.cut()
-	result.notReached = tasks[reached:]
-	held, err := l.lockRuntimes(ctx, q, runtimes)
+	reached, held, err := l.lockRuntimes(ctx, q)
 	if err != nil {
 		return result, err
 	}
+	result.notReached = tasks[reached:]
 	usage := 0
 	for i := range l.tasks[:reached] {
 		usage += max(len(l.tasks[i].before.usage), len(l.tasks[i].after.usage))
@@ -437,9 +437,8 @@ func readLedgerWithZones(ctx context.Context, q *queries.Queries, tasks []pgtype
 	return l, rejected, err
 }
 
-// cut returns how many of the tasks the transaction may count, one at least, before it would hold more runtimes than it may, and their
-// runtimes.
-func (l *ledger) cut() (reached int, runtimes []pgtype.UUID) {
+// runtimesUntil returns how many of the tasks touch so many runtimes, one task at least, and those runtimes.
+func (l *ledger) runtimesUntil(most int) (reached int, runtimes []pgtype.UUID) {
 	seen := make(map[pgtype.UUID]bool)
 	for i := range l.tasks {
 		var buffer [4]pgtype.UUID
@@ -449,19 +448,26 @@ func (l *ledger) cut() (reached int, runtimes []pgtype.UUID) {
 				runtimes = append(runtimes, runtime)
 			}
 		}
-		if len(runtimes) >= maxRuntimes {
+		if len(runtimes) >= most {
 			return i + 1, runtimes
 		}
 	}
 	return len(l.tasks), runtimes
 }
 
-// lockRuntimes tries to lock runtimes, and returns those that it got and whose zone is the one that the ledger
-// was read in. The others are being rebuilt, or were a moment ago.
-func (l *ledger) lockRuntimes(ctx context.Context, q *queries.Queries, runtimes []pgtype.UUID) (map[pgtype.UUID]bool, error) {
+// lockRuntimes tries to lock the runtimes of the tasks. It returns how many of the tasks it got to, and those of their runtimes that it got and whose
+// zone is the one that the ledger was read in. The others are being rebuilt, or were a moment ago.
+func (l *ledger) lockRuntimes(ctx context.Context, q *queries.Queries) (reached int, held map[pgtype.UUID]bool, err error) {
+	reached, runtimes := l.runtimesUntil(maxRuntimes)
+	if reached < len(l.tasks) {
+		held, err := l.lockManyRuntimes(ctx, q)
+		if err != nil || held != nil {
+			return len(l.tasks), held, err
+		}
+	}
 	var locks []queries.TryLockRuntimesRow
 	var zones []queries.ListRuntimeZonesRow
-	err := q.Pipeline(ctx,
+	err = q.Pipeline(ctx,
 		func(q *queries.Queries) (err error) {
 			locks, err = q.TryLockRuntimes(ctx, queries.TryLockRuntimesParams{LockClass: lockClassRuntime, RuntimeIds: runtimes})
 			return wrap("lock runtimes", err)
@@ -471,16 +477,52 @@ func (l *ledger) lockRuntimes(ctx context.Context, q *queries.Queries, runtimes 
 			return wrap("list runtime zones", err)
 		})
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
-	held := make(map[pgtype.UUID]bool, len(locks))
-	for _, z := range zones {
-		held[z.RuntimeID] = z.Timezone == l.zones[z.RuntimeID]
-	}
+	held = l.withSameZone(zones)
 	for _, lock := range locks {
 		held[lock.RuntimeID] = held[lock.RuntimeID] && lock.Locked
 	}
+	return reached, held, nil
+}
+
+// lockManyRuntimes tries to lock all runtimes of the tasks by the one lock that is for that, and returns nil if it is not free. Whoever rebuilds a
+// runtime first locks that one, and then waits until nobody has the other: so either the lock of the runtime is seen here, or the rebuild waits.
+func (l *ledger) lockManyRuntimes(ctx context.Context, q *queries.Queries) (map[pgtype.UUID]bool, error) {
+	_, runtimes := l.runtimesUntil(math.MaxInt)
+	var free bool
+	var rebuilt []pgtype.UUID
+	var zones []queries.ListRuntimeZonesRow
+	err := q.Pipeline(ctx,
+		func(q *queries.Queries) (err error) {
+			free, err = q.TryLockManyRuntimes(ctx, lockClassManyRuntimes)
+			return wrap("lock many runtimes", err)
+		},
+		func(q *queries.Queries) (err error) {
+			rebuilt, err = q.ListLockedRuntimes(ctx, queries.ListLockedRuntimesParams{LockClass: lockClassRuntime, RuntimeIds: runtimes})
+			return wrap("list locked runtimes", err)
+		},
+		func(q *queries.Queries) (err error) {
+			zones, err = q.ListRuntimeZones(ctx, runtimes)
+			return wrap("list runtime zones", err)
+		})
+	if err != nil || !free {
+		return nil, err
+	}
+	held := l.withSameZone(zones)
+	for _, runtime := range rebuilt {
+		held[runtime] = false
+	}
 	return held, nil
+}
+
+// withSameZone tells of runtimes whether their zone is the one that the ledger was read in.
+func (l *ledger) withSameZone(zones []queries.ListRuntimeZonesRow) map[pgtype.UUID]bool {
+	same := make(map[pgtype.UUID]bool, len(zones))
+	for _, z := range zones {
+		same[z.RuntimeID] = z.Timezone == l.zones[z.RuntimeID]
+	}
+	return same
 }
 
 // quarantine sets aside the task of an entry that failed alone, and deletes that entry. It does nothing if somebody else has

@@ -173,6 +173,20 @@ var mutants = []mutant{{
 		"ListRuntimeZones": hostZone,
 		"ListSource":       hostZone,
 	},
+}, {
+	name: "a drain of many runtimes does not look for those that are locked",
+	rewrite: map[string]func(string) string{
+		"ListLockedRuntimes": replaceWith(`SELECT unnest(($1::uuid[])[:0]) WHERE $2::integer IS NOT NULL`),
+		"ListRuntimeZones":   hostZone,
+		"ListSource":         hostZone,
+	},
+}, {
+	name: "a rebuild does not wait for drains of many runtimes",
+	rewrite: map[string]func(string) string{
+		"LockManyRuntimes": replaceWith(`SELECT $1::integer`),
+		"ListRuntimeZones": hostZone,
+		"ListSource":       hostZone,
+	},
 }}
 
 // A test of the test above: it must find every classic mistake.
@@ -249,6 +263,12 @@ func (db mutantDB) BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, 
 		}
 	}
 	return m, err
+}
+
+// Begin begins a subtransaction.
+func (tx *mutantTx) Begin(ctx context.Context) (pgx.Tx, error) {
+	nested, err := tx.Tx.Begin(ctx)
+	return &mutantTx{Tx: nested, mutant: tx.mutant}, err
 }
 
 type mutantTx struct {

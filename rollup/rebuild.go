@@ -2,6 +2,7 @@ package rollup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -36,7 +37,7 @@ func Rebuild(ctx context.Context, db DB, runtime pgtype.UUID) (RebuildResult, er
 	var result RebuildResult
 	err := inTx(ctx, db, func(tx pgx.Tx) error {
 		var err error
-		result, err = rebuild(ctx, queries.New(tx), runtime)
+		result, err = rebuild(ctx, tx, runtime)
 		return err
 	})
 	if isLockConflict(err) {
@@ -48,7 +49,8 @@ func Rebuild(ctx context.Context, db DB, runtime pgtype.UUID) (RebuildResult, er
 	return result, nil
 }
 
-func rebuild(ctx context.Context, q *queries.Queries, runtime pgtype.UUID) (RebuildResult, error) {
+func rebuild(ctx context.Context, tx pgx.Tx, runtime pgtype.UUID) (RebuildResult, error) {
+	q := queries.New(tx)
 	if err := prepareRebuild(ctx, q, rebuildLockTimeout); err != nil {
 		return RebuildResult{}, err
 	}
@@ -60,6 +62,9 @@ func rebuild(ctx context.Context, q *queries.Queries, runtime pgtype.UUID) (Rebu
 	}
 	if err := q.LockRuntime(ctx, queries.LockRuntimeParams{LockClass: lockClassRuntime, RuntimeID: runtime}); err != nil {
 		return RebuildResult{}, fmt.Errorf("lock runtime: %w", err)
+	}
+	if err := awaitDrainsOfMany(ctx, tx); err != nil {
+		return RebuildResult{}, fmt.Errorf("wait for drains of many runtimes: %w", err)
 	}
 	revisions, err := q.ListRebuildRevisions(ctx, runtime)
 	if err != nil {
@@ -96,6 +101,17 @@ func rebuild(ctx context.Context, q *queries.Queries, runtime pgtype.UUID) (Rebu
 		return result, fmt.Errorf("delete requests: %w", err)
 	}
 	return result, nil
+}
+
+// awaitDrainsOfMany waits for the drains that began before a runtime was locked and hold one lock for all of their runtimes. Later ones see that it is
+// locked. So the lock is let go at once, as only the end of a subtransaction can: while it is held, or waited for, drains of many runtimes do
+// little at a time.
+func awaitDrainsOfMany(ctx context.Context, tx pgx.Tx) error {
+	point, err := tx.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(queries.New(point).LockManyRuntimes(ctx, lockClassManyRuntimes), point.Rollback(ctx))
 }
 
 // prepareRebuild begins a transaction that changes many buckets. It waits for each lock for as long as lockTimeout says; "0" is for ever.

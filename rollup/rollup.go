@@ -6,8 +6,8 @@
 // written here and nowhere else.
 //
 // Who may write what is decided by advisory locks that end with their transaction. A drain holds its shard alone,
-// and with it the facts of the shard's tasks, and every runtime that it touches shared. A rebuild holds its runtime
-// alone. Drains only try for locks and never wait for them, so no cycle can form.
+// and with it the facts of the shard's tasks, and every runtime that it touches shared, or where these are very many one
+// lock for all. A rebuild holds its runtime alone. Drains only try for locks and never wait for them, so no cycle can form.
 package rollup
 
 import (
@@ -58,6 +58,8 @@ const (
 	lockClassBackfill int32 = 0x6461_7904
 	lockClassVerify   int32 = 0x6461_7905
 	lockClassPrune    int32 = 0x6461_7906
+	// lockClassManyRuntimes has one lock, which stands for all runtimes.
+	lockClassManyRuntimes int32 = 0x6461_7907
 )
 
 // idleTimeout is how long a transaction of ours may stand still before Postgres ends it and frees its locks. A worker

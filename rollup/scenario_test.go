@@ -207,21 +207,6 @@ func TestRebuildDelaysNoOtherRuntime(t *testing.T) {
 	testdb.RequireExact(t, h.pool)
 }
 
-// More runtimes in one batch than a transaction may lock.
-func TestBatchOfManyRuntimes(t *testing.T) {
-	t.Parallel()
-	h := setup(t, "UTC")
-	runtimes := make([]pgtype.UUID, 600)
-	for i := range runtimes {
-		runtimes[i] = h.newRuntime("Asia/Kolkata")
-	}
-	h.useMany(h.idsInShard(0, 1300), runtimes...)
-	if r := h.drainAll(h.pool); r.Tasks < 1300 {
-		t.Errorf("%d tasks drained, want 1300", r.Tasks)
-	}
-	testdb.RequireExact(t, h.pool)
-}
-
 // One task whose sum does not fit is set aside; the others are counted, and it too once it is put right.
 func TestTaskThatCannotBeApplied(t *testing.T) {
 	t.Parallel()

@@ -1,0 +1,160 @@
+package rollup_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"daybook/internal/testdb"
+	"daybook/rollup"
+)
+
+// usedByMany makes runtimes, and tasks of the shard whose usage is of all of them in turn.
+func (h *host) usedByMany(runtimes, tasks int) []pgtype.UUID {
+	h.t.Helper()
+	ids := make([]pgtype.UUID, runtimes)
+	for i := range ids {
+		ids[i] = h.newRuntime("Asia/Kolkata")
+	}
+	h.useMany(h.idsInShard(0, tasks), ids...)
+	return ids
+}
+
+// rebuildBeside begins a rebuild. What it returns gets the error of the rebuild.
+func (h *host) rebuildBeside(db rollup.DB, runtime pgtype.UUID) <-chan error {
+	done := make(chan error, 1)
+	go func() {
+		r, err := rollup.Rebuild(context.WithoutCancel(h.t.Context()), db, runtime)
+		if err == nil && r.Busy {
+			h.t.Error("the rebuild gave up")
+		}
+		done <- err
+	}()
+	return done
+}
+
+// advisoryLocks counts the locks on runtimes, and those that stand for all of them.
+const advisoryLocks = `
+	SELECT count(*) FILTER (WHERE classid = x'64617902'::integer::oid), count(*) FILTER (WHERE classid = x'64617907'::integer::oid)
+	FROM pg_locks
+	WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
+
+// A transaction of more runtimes than it may lock, and with two locks all the same.
+func TestBatchOfManyRuntimes(t *testing.T) {
+	t.Parallel()
+	h := setup(t, "UTC")
+	h.usedByMany(600, 1300)
+	db := newPausingDB(h.pool)
+	done := make(chan error, 1)
+	var r rollup.DrainResult
+	go func() {
+		var err error
+		r, err = rollup.Drain(context.WithoutCancel(t.Context()), db, []int16{0}, nil)
+		done <- err
+	}()
+	<-db.reached
+	var ofRuntimes, ofMany int
+	if err := h.pool.QueryRow(t.Context(), advisoryLocks).Scan(&ofRuntimes, &ofMany); err != nil {
+		t.Fatal(err)
+	}
+	if ofRuntimes != 0 || ofMany != 1 {
+		t.Errorf("%d locks of runtimes and %d of many, want none and one", ofRuntimes, ofMany)
+	}
+	db.release <- struct{}{}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if r.Tasks != 1300 || len(r.BatchSeconds) != 1 {
+		t.Errorf("%d tasks drained in %d transactions, want 1300 in one", r.Tasks, len(r.BatchSeconds))
+	}
+	h.settle()
+	testdb.RequireExact(t, h.pool)
+}
+
+// A drain of many runtimes leaves the entries of the one that is being rebuilt, and counts all others.
+func TestDrainOfManyRuntimesBesideARebuild(t *testing.T) {
+	t.Parallel()
+	h := setup(t, "UTC")
+	runtimes := h.usedByMany(10, 100)
+	h.settle()
+	h.exec(`UPDATE public.agent_runtime SET timezone = 'America/Havana' WHERE id = $1`, runtimes[3])
+	db := newPausingDB(h.pool)
+	done := h.rebuildBeside(db, runtimes[3])
+	<-db.reached
+	h.exec(`UPDATE public.task_usage SET input_tokens = 2`)
+	if r := h.drainAll(h.pool); r.Tasks != 90 || r.Deferred != 10 {
+		t.Errorf("%d tasks drained and %d entries deferred, want 90 and 10", r.Tasks, r.Deferred)
+	}
+	db.release <- struct{}{}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	h.settle()
+	testdb.RequireExact(t, h.pool)
+}
+
+// A rebuild waits for a drain of many runtimes, one of which it rebuilds. Meanwhile drains go on with a few runtimes at a time.
+func TestRebuildBesideADrainOfManyRuntimes(t *testing.T) {
+	t.Parallel()
+	h := setup(t, "UTC")
+	runtimes := h.usedByMany(10, 100)
+	h.settle()
+	h.exec(`UPDATE public.task_usage SET input_tokens = 2`)
+	db := newPausingDB(h.pool)
+	drained := make(chan error, 1)
+	go func() {
+		_, err := rollup.Drain(context.WithoutCancel(t.Context()), db, []int16{0}, nil)
+		drained <- err
+	}()
+	<-db.reached
+	h.exec(`UPDATE public.agent_runtime SET timezone = 'America/Havana' WHERE id = $1`, runtimes[3])
+	rebuilt := h.rebuildBeside(h.pool, runtimes[3])
+	for !scalar[bool](t, h.pool, `
+		SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = x'64617907'::integer::oid AND NOT granted
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`) {
+		select {
+		case err := <-rebuilt:
+			t.Fatalf("the rebuild has not waited: %v", err)
+		default:
+		}
+	}
+	h.useMany(h.idsInShard(1, 50), h.newRuntime("UTC"), h.newRuntime("UTC"), h.newRuntime("UTC"), h.newRuntime("UTC"), h.newRuntime("UTC"))
+	h.exec(`UPDATE public.task_usage SET created_at = created_at + interval '1 year' WHERE task_id IN (SELECT id FROM public.agent_task_queue
+		WHERE daybook.shard_of(id) = 1)`) // In no bucket that the other drain holds.
+	r, err := rollup.Drain(t.Context(), h.pool, []int16{1}, nil)
+	if err != nil || r.Tasks < 50 || len(r.BatchSeconds) < 2 {
+		t.Errorf("%d tasks drained in %d transactions, %v; want 50 and more, in more than one", r.Tasks, len(r.BatchSeconds), err)
+	}
+	db.release <- struct{}{}
+	if err := <-drained; err != nil {
+		t.Fatal(err)
+	}
+	if err := <-rebuilt; err != nil {
+		t.Fatal(err)
+	}
+	h.settle()
+	testdb.RequireExact(t, h.pool)
+}
+
+// The rebuilds of workers of an older version do not wait for drains of many runtimes, so they are refused.
+func TestRebuildOfAnOlderVersion(t *testing.T) {
+	t.Parallel()
+	h := setup(t, "UTC")
+	h.use(h.newTask(), "p", "2025-05-01 23:30Z")
+	h.settle()
+	h.exec(`UPDATE public.agent_runtime SET timezone = 'Asia/Kolkata'`)
+	old := mutantDB{h.pool, &mutant{rewrite: map[string]func(string) string{
+		"PrepareRebuild": func(sql string) string {
+			return sql + `, set_config('daybook.awaits_drains_of_many', '', true)`
+		},
+	}}}
+	_, err := rollup.Rebuild(t.Context(), old, h.runtime)
+	const want = "a worker of an older version may not rebuild runtimes"
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want %q", err, want)
+	}
+	h.settle()
+	testdb.RequireExact(t, h.pool)
+}
