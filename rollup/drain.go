@@ -175,6 +175,9 @@ func DrainFrom(ctx context.Context, db DB, shards []int16, after []int64, enough
 			return total, nil
 		}
 		pass = batch.next
+		if batch.cut {
+			limit = int32(batch.result.Entries + batch.result.Deferred) //nolint:gosec // At most maxEntries.
+		}
 		limit = min(2*limit, maxEntries)
 	}
 	return total, nil
@@ -218,6 +221,7 @@ func (p drainPass) keep(locked []int16) drainPass {
 type drainBatch struct {
 	busy    bool
 	done    bool // the end of the queue was reached
+	cut     bool // some of what was claimed was left, for the transaction holds as many runtimes as it may
 	claimed int  // entries that were claimed
 	first   queries.ClaimDirtyTasksRow
 	result  DrainResult
@@ -255,11 +259,10 @@ func (p drainPass) drainOnce(ctx context.Context, q *queries.Queries, limit int3
 		if next.snapshot == "" {
 			next.snapshot = batch.first.Snapshot
 		}
-		var reached bool
-		if batch.result, reached, err = next.count(ctx, q, entries); err != nil {
+		if batch.result, batch.cut, err = next.count(ctx, q, entries); err != nil {
 			return batch, err
 		}
-		batch.done = batch.done && reached
+		batch.done = batch.done && !batch.cut
 	}
 	batch.next = next
 	if batch.done && next.snapshot != "" && !next.partial {
@@ -284,7 +287,7 @@ func anyShardHas(entries []queries.ClaimDirtyTasksRow, n int32) bool {
 	return false
 }
 
-// count counts entries that are claimed and deletes them, and moves the pass on. It returns false if it did not get to the last of them.
+// count counts entries that are claimed and deletes them, and moves the pass on. It returns true if it did not get to the last of them.
 func (p drainPass) count(ctx context.Context, q *queries.Queries, entries []queries.ClaimDirtyTasksRow) (DrainResult, bool, error) {
 	tasks := make([]pgtype.UUID, 0, len(entries))
 	seen := make(map[pgtype.UUID]bool, len(entries))
@@ -334,7 +337,7 @@ func (p drainPass) count(ctx context.Context, q *queries.Queries, entries []quer
 		result.BatchSeconds = []float64{max(deleted[n-1].BatchSeconds, 0)}
 	}
 	result.Entries = len(deleted)
-	return result, len(applied.notReached) == 0, nil
+	return result, len(applied.notReached) > 0, nil
 }
 
 // applyResult says what apply did with each of its tasks.

@@ -1,4 +1,4 @@
 package rollup
 
-// Tests have few runtimes. Of those with more than three, some drains hold one lock for all, and others one for each.
-func init() { maxRuntimes = 3 }
+// SetMaxRuntimes sets how many runtimes a transaction locks one by one. It must be called before anything else.
+func SetMaxRuntimes(n int) { maxRuntimes = n }

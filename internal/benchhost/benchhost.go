@@ -62,12 +62,12 @@ func Open(ctx context.Context, serverURL, name string) (*Host, error) {
 	return h, err
 }
 
-// Fill makes a demo host with so many usage rows, hotRows of them of one runtime if there are more than that.
-func (h *Host) Fill(ctx context.Context, usage, hotRows int) error {
+// Fill makes a demo host with so many runtimes and usage rows, hotRows of them of one runtime if there are more than that.
+func (h *Host) Fill(ctx context.Context, runtimes, usage, hotRows int) error {
 	if err := demo.CreateHost(ctx, h.Pool); err != nil {
 		return err
 	}
-	size := demo.Size{Tasks: max(1, int(float64(usage)/usagePerTask)), Runtimes: 40}
+	size := demo.Size{Tasks: max(1, int(float64(usage)/usagePerTask)), Runtimes: runtimes}
 	if usage > hotRows {
 		size.HotRuntime = float64(hotRows) / float64(usage)
 	}

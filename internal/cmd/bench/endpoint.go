@@ -14,7 +14,7 @@ const warmUp = 300 * time.Millisecond
 
 // connectingPerSecond is how many connections pgbench makes, and plans the statement on, in a second at the least. Its time is longer by as many whole
 // seconds; eight connections take it less than a tenth of one.
-const connectingPerSecond = 32
+const connectingPerSecond = 64
 
 // endpoint is the measurement of one.
 type endpoint struct {

@@ -79,7 +79,7 @@ func (b *bench) host(ctx context.Context, name string) (*host, error) {
 // fill makes the history of a host and its rollups, as an operator would. In the middle host the same is made by CREATE TABLE AS before.
 func (b *bench) fill(ctx context.Context, name string, h *host) error {
 	say("filling the %s host with %d usage rows", name, b.size(name))
-	if err := h.Fill(ctx, b.size(name), int(hotShare*float64(b.size(name)))); err != nil {
+	if err := h.Fill(ctx, b.Runtimes, b.size(name), int(hotShare*float64(b.size(name)))); err != nil {
 		return err
 	}
 	if name == middle && b.wants("backfill") {

@@ -25,8 +25,9 @@ func (b *bench) describe(ctx context.Context) error {
 			}
 		}
 	}
-	b.report.machine = fmt.Sprintf("Measured on %s%s, which Postgres, workers, api, pgbench and the bench share. %s. Hosts of %s usage rows, 40 runtimes, "+
-		"a fifth of the usage of one of them, 120 days.", counted(runtime.NumCPU(), "core"), memoryOfMachine(), postgres, strings.Join(sizes, ", "))
+	b.report.machine = fmt.Sprintf("Measured on %s%s, which Postgres, workers, api, pgbench and the bench share. %s. Hosts of %s usage rows, %s, "+
+		"a fifth of the usage of one of them, 120 days.", counted(runtime.NumCPU(), "core"), memoryOfMachine(), postgres, strings.Join(sizes, ", "),
+		counted(b.Runtimes, "runtime"))
 	return nil
 }
 

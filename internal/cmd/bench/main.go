@@ -33,6 +33,8 @@ type cli struct {
 	Small int `help:"Usage rows of the small host. Default a tenth of --rows."`
 	Large int `help:"Usage rows of the large host, a fifth of them of one runtime. Default five times --rows."`
 
+	Runtimes int `default:"40" help:"Runtimes of each host, each with two agents. Default ${default}."`
+
 	Rounds        int           `default:"21" help:"Rounds of apply beside what computes anew, of which the median counts; three times as many at each size. Default ${default}."`
 	RefreshRounds int           `name:"refresh-rounds" default:"2" help:"Refreshs of the materialized views that apply is compared with. Default ${default}."`
 	Pairs         int           `default:"11" help:"Pairs of write, with triggers and without, of 2 s each. Default ${default}."`
@@ -64,6 +66,8 @@ func (c *cli) AfterApply() error {
 	switch {
 	case c.Small < 1000 || c.Rows < c.Small || c.Large < c.Rows:
 		return errors.New("--small must be 1000 or more, --rows no less, and --large no less than that")
+	case c.Runtimes < 2:
+		return errors.New("--runtimes must be 2 or more: there are two workspaces")
 	case c.Rounds < 1 || c.RefreshRounds < 1 || c.Pairs < 1 || c.ReadRounds < 1:
 		return errors.New("--rounds, --refresh-rounds, --pairs and --read-rounds must be 1 or more")
 	case len(c.Rates) == 0 || slices.Min(c.Rates) < 1 || c.Rate < 2:
