@@ -4,6 +4,17 @@
 -- CREATE OR REPLACE is for the owner of a function, and the owner must be able to create in its schema at that moment.
 
 -- +goose Up
+-- +goose StatementBegin
+DO $$
+BEGIN
+    IF NOT pg_has_role(current_user, 'daybook_trigger', CASE WHEN current_setting('server_version_num')::integer < 160000 THEN 'MEMBER' ELSE 'SET' END) THEN
+        RAISE insufficient_privilege USING
+            MESSAGE = format('%s is not a member of role daybook_trigger, which owns the trigger functions', current_user),
+            HINT = format('Have an administrator run: GRANT daybook_trigger TO %I;', current_user);
+    END IF;
+END
+$$;
+-- +goose StatementEnd
 GRANT CREATE ON SCHEMA daybook TO daybook_trigger;
 SET LOCAL ROLE daybook_trigger;
 -- +goose StatementBegin

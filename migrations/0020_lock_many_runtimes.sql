@@ -13,7 +13,7 @@ END
 $$;
 -- +goose StatementEnd
 REVOKE ALL ON FUNCTION daybook.refuse_old_rebuild() FROM PUBLIC;
--- The first setting says that a rebuild is at work, the second that it waits for drains of many runtimes.
+-- The first setting says that buckets are replaced as rebuilds do it, the second that the program knows drains of many runtimes.
 CREATE TRIGGER old_rebuild BEFORE UPDATE ON daybook.runtime_rollup FOR EACH STATEMENT
     WHEN (current_setting('daybook.sole_writer', true) = 'on' AND current_setting('daybook.awaits_drains_of_many', true) IS DISTINCT FROM 'on')
     EXECUTE FUNCTION daybook.refuse_old_rebuild();

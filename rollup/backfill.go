@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
@@ -87,8 +88,9 @@ func Backfill(ctx context.Context, db DB, config BackfillConfig) error {
 		}
 	}
 	report(0)
+	sizes := slices.Repeat([]int32{backfillBatch}, len(lanes))
 	for {
-		n, err := backfillLanesOnce(ctx, db, lanes, shards, report)
+		n, err := backfillLanesOnce(ctx, db, lanes, sizes, shards, report)
 		if err != nil {
 			return err
 		}
@@ -200,13 +202,14 @@ func startBackfill(ctx context.Context, q *queries.Queries) (queries.GetCoverage
 	return q.GetCoverage(ctx)
 }
 
-// backfillLanesOnce counts the next batch of each lane, at the same time, and returns how many tasks that were.
-func backfillLanesOnce(ctx context.Context, db DB, lanes, shards []int16, report func(int)) (int, error) {
+// backfillLanesOnce counts the next batch of each lane, at the same time, and returns how many tasks that were. Sizes are those of the batches, and
+// become those of the next ones: a batch that was cut reads what it does not count.
+func backfillLanesOnce(ctx context.Context, db DB, lanes []int16, sizes []int32, shards []int16, report func(int)) (int, error) {
 	counted := make([]int, len(lanes))
 	group, ctx := errgroup.WithContext(ctx)
 	for i, lane := range lanes {
 		group.Go(func() error {
-			b := backfillBatchOf{lane: lane, shards: shards}
+			b := backfillBatchOf{lane: lane, size: sizes[i], next: sizes[i], shards: shards}
 			for {
 				n, err := b.count(ctx, db, apply)
 				if isTaskError(err) {
@@ -219,7 +222,7 @@ func backfillLanesOnce(ctx context.Context, db DB, lanes, shards []int16, report
 				case err != nil:
 					return fmt.Errorf("backfill lane %d: %w", lane, err)
 				}
-				counted[i] = n
+				counted[i], sizes[i] = n, b.next
 				report(n)
 				return nil
 			}
@@ -239,12 +242,13 @@ func leaveToDrains(_ context.Context, _ *queries.Queries, tasks []pgtype.UUID) (
 
 // backfillBatchOf is the next batch of a lane.
 type backfillBatchOf struct {
-	lane   int16
-	shards []int16 // all of them
+	lane       int16
+	size, next int32   // in tasks, of this batch and of the next one
+	shards     []int16 // all of them
 }
 
 // count counts the batch in one transaction and returns its size. Tasks whose runtime is being rebuilt become dirty entries.
-func (b backfillBatchOf) count(
+func (b *backfillBatchOf) count(
 	ctx context.Context, db DB, apply func(context.Context, *queries.Queries, []pgtype.UUID) (applyResult, error),
 ) (int, error) {
 	n := 0
@@ -259,7 +263,7 @@ func (b backfillBatchOf) count(
 		if err := q.ShareShards(ctx, queries.ShareShardsParams{LockClass: lockClassShard, Shards: widen(b.shards)}); err != nil {
 			return fmt.Errorf("lock shards: %w", err)
 		}
-		listed, err := q.ListBackfillBatch(ctx, queries.ListBackfillBatchParams{Lane: b.lane, MaxTasks: backfillBatch})
+		listed, err := q.ListBackfillBatch(ctx, queries.ListBackfillBatchParams{Lane: b.lane, MaxTasks: b.size})
 		if err != nil || len(listed) == 0 {
 			return err
 		}
@@ -277,6 +281,14 @@ func (b backfillBatchOf) count(
 			}
 		}
 		n = len(listed) - len(result.notReached)
+		switch {
+		case n < len(listed):
+			b.next = int32(n) //nolint:gosec // At most backfillBatch.
+		case result.many:
+			b.next = min(2*b.size, maxTasksOfMany)
+		default:
+			b.next = min(2*b.size, backfillBatch)
+		}
 		err = q.AdvanceBackfill(ctx, queries.AdvanceBackfillParams{Lane: b.lane, Seq: listed[n-1].Seq, Done: int64(n)})
 		if err != nil {
 			return fmt.Errorf("advance: %w", err)

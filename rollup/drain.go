@@ -15,6 +15,9 @@ import (
 const (
 	// maxEntries bounds one drain transaction, and so how long it holds bucket rows that other shards need: some 100 ms.
 	maxEntries = 4000
+	// maxTasksOfMany bounds one that holds one lock for all runtimes: its tasks share few buckets, so each of them takes longer, and all rebuilds
+	// wait for it.
+	maxTasksOfMany = 2000
 )
 
 // maxRuntimes bounds the advisory locks of one transaction: one of more runtimes holds one lock for all. Postgres keeps all locks in one table of
@@ -175,10 +178,14 @@ func DrainFrom(ctx context.Context, db DB, shards []int16, after []int64, enough
 			return total, nil
 		}
 		pass = batch.next
-		if batch.cut {
-			limit = int32(batch.result.Entries + batch.result.Deferred) //nolint:gosec // At most maxEntries.
+		switch {
+		case batch.cut:
+			limit = max(1, int32(batch.result.Entries+batch.result.Deferred)) //nolint:gosec // At most maxEntries.
+		case batch.many:
+			limit = min(2*limit, maxTasksOfMany)
+		default:
+			limit = min(2*limit, maxEntries)
 		}
-		limit = min(2*limit, maxEntries)
 	}
 	return total, nil
 }
@@ -221,7 +228,8 @@ func (p drainPass) keep(locked []int16) drainPass {
 type drainBatch struct {
 	busy    bool
 	done    bool // the end of the queue was reached
-	cut     bool // some of what was claimed was left, for the transaction holds as many runtimes as it may
+	cut     bool // some of what was claimed was left, for the transaction holds as many runtimes, or counts as many tasks, as it may
+	many    bool // it held one lock for all runtimes
 	claimed int  // entries that were claimed
 	first   queries.ClaimDirtyTasksRow
 	result  DrainResult
@@ -253,17 +261,17 @@ func (p drainPass) drainOnce(ctx context.Context, q *queries.Queries, limit int3
 	if err != nil {
 		return drainBatch{}, fmt.Errorf("claim dirty tasks: %w", err)
 	}
-	batch := drainBatch{claimed: len(entries), done: len(entries) < int(limit) && !anyShardHas(entries, ofShard)}
+	batch := drainBatch{claimed: len(entries)}
 	if len(entries) > 0 {
 		batch.first = entries[0]
 		if next.snapshot == "" {
 			next.snapshot = batch.first.Snapshot
 		}
-		if batch.result, batch.cut, err = next.count(ctx, q, entries); err != nil {
+		if err := next.count(ctx, q, entries, &batch); err != nil {
 			return batch, err
 		}
-		batch.done = batch.done && !batch.cut
 	}
+	batch.done = len(entries) < int(limit) && !anyShardHas(entries, ofShard) && !batch.cut
 	batch.next = next
 	if batch.done && next.snapshot != "" && !next.partial {
 		err := q.AdvanceProgress(ctx, queries.AdvanceProgressParams{
@@ -287,8 +295,8 @@ func anyShardHas(entries []queries.ClaimDirtyTasksRow, n int32) bool {
 	return false
 }
 
-// count counts entries that are claimed and deletes them, and moves the pass on. It returns true if it did not get to the last of them.
-func (p drainPass) count(ctx context.Context, q *queries.Queries, entries []queries.ClaimDirtyTasksRow) (DrainResult, bool, error) {
+// count counts entries that are claimed and deletes them, moves the pass on, and says in the batch what it did.
+func (p drainPass) count(ctx context.Context, q *queries.Queries, entries []queries.ClaimDirtyTasksRow, batch *drainBatch) error {
 	tasks := make([]pgtype.UUID, 0, len(entries))
 	seen := make(map[pgtype.UUID]bool, len(entries))
 	for _, e := range entries {
@@ -299,9 +307,11 @@ func (p drainPass) count(ctx context.Context, q *queries.Queries, entries []quer
 	}
 	applied, err := apply(ctx, q, tasks)
 	if err != nil {
-		return DrainResult{}, false, err
+		return err
 	}
-	result := DrainResult{Tasks: len(applied.applied), RejectedZones: applied.rejectedZones, BelowZero: applied.belowZero}
+	batch.cut, batch.many = len(applied.notReached) > 0, applied.many
+	result := &batch.result
+	result.Tasks, result.RejectedZones, result.BelowZero = len(applied.applied), applied.rejectedZones, applied.belowZero
 	isApplied, isNotReached := setOf(applied.applied), setOf(applied.notReached)
 	var counted queries.DeleteDirtyEntriesParams
 	for _, e := range entries {
@@ -323,12 +333,12 @@ func (p drainPass) count(ctx context.Context, q *queries.Queries, entries []quer
 		result.Refused = applied.refused
 		err := q.RefuseChanges(ctx, queries.RefuseChangesParams{Tasks: int64(n), LastTask: applied.refused[n-1]})
 		if err != nil {
-			return result, false, fmt.Errorf("note refused changes: %w", err)
+			return fmt.Errorf("note refused changes: %w", err)
 		}
 	}
 	deleted, err := q.DeleteDirtyEntries(ctx, counted)
 	if err != nil {
-		return result, false, fmt.Errorf("delete dirty entries: %w", err)
+		return fmt.Errorf("delete dirty entries: %w", err)
 	}
 	for _, d := range deleted {
 		result.Ages = append(result.Ages, max(d.AgeSeconds, 0))
@@ -337,14 +347,15 @@ func (p drainPass) count(ctx context.Context, q *queries.Queries, entries []quer
 		result.BatchSeconds = []float64{max(deleted[n-1].BatchSeconds, 0)}
 	}
 	result.Entries = len(deleted)
-	return result, len(applied.notReached) > 0, nil
+	return nil
 }
 
 // applyResult says what apply did with each of its tasks.
 type applyResult struct {
 	applied       []pgtype.UUID
 	deferred      []pgtype.UUID // a rebuild holds their runtime
-	notReached    []pgtype.UUID // the transaction holds as many runtimes as it may
+	notReached    []pgtype.UUID // the transaction holds as many runtimes, or counts as many tasks, as it may
+	many          bool          // it held one lock for all runtimes
 	rejectedZones []RejectedZone
 	belowZero     BelowZero
 	refused       []pgtype.UUID // applied but for their usage of closed days
@@ -362,7 +373,7 @@ func apply(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (applyR
 	if err != nil {
 		return result, err
 	}
-	result.notReached = tasks[reached:]
+	result.notReached, result.many = tasks[reached:], held.many
 	usage := 0
 	for i := range l.tasks[:reached] {
 		usage += max(len(l.tasks[i].before.usage), len(l.tasks[i].after.usage))
@@ -372,7 +383,7 @@ func apply(ctx context.Context, q *queries.Queries, tasks []pgtype.UUID) (applyR
 	for i := range l.tasks[:reached] {
 		t := &l.tasks[i]
 		var buffer [4]pgtype.UUID
-		if slices.ContainsFunc(t.runtimes(buffer[:0]), func(runtime pgtype.UUID) bool { return !held[runtime] }) {
+		if slices.ContainsFunc(t.runtimes(buffer[:0]), func(runtime pgtype.UUID) bool { return !held.runtimes[runtime] }) {
 			result.deferred = append(result.deferred, t.id)
 			continue
 		}
@@ -440,12 +451,18 @@ func readLedgerWithZones(ctx context.Context, q *queries.Queries, tasks []pgtype
 	return l, rejected, err
 }
 
-// runtimesUntil returns how many of the tasks touch so many runtimes, one task at least, and those runtimes.
-func (l *ledger) runtimesUntil(most int) (reached int, runtimes []pgtype.UUID) {
+// heldRuntimes are the runtimes that a transaction has locked, one by one or, if they are many, all by one lock.
+type heldRuntimes struct {
+	many     bool
+	runtimes map[pgtype.UUID]bool
+}
+
+// runtimesOf returns how many of the tasks touch so many runtimes, one task at least, and those runtimes.
+func runtimesOf(tasks []taskChange, most int) (reached int, runtimes []pgtype.UUID) {
 	seen := make(map[pgtype.UUID]bool)
-	for i := range l.tasks {
+	for i := range tasks {
 		var buffer [4]pgtype.UUID
-		for _, runtime := range l.tasks[i].runtimes(buffer[:0]) {
+		for _, runtime := range tasks[i].runtimes(buffer[:0]) {
 			if !seen[runtime] {
 				seen[runtime] = true
 				runtimes = append(runtimes, runtime)
@@ -455,22 +472,23 @@ func (l *ledger) runtimesUntil(most int) (reached int, runtimes []pgtype.UUID) {
 			return i + 1, runtimes
 		}
 	}
-	return len(l.tasks), runtimes
+	return len(tasks), runtimes
 }
 
 // lockRuntimes tries to lock the runtimes of the tasks. It returns how many of the tasks it got to, and those of their runtimes that it got and whose
 // zone is the one that the ledger was read in. The others are being rebuilt, or were a moment ago.
-func (l *ledger) lockRuntimes(ctx context.Context, q *queries.Queries) (reached int, held map[pgtype.UUID]bool, err error) {
-	reached, runtimes := l.runtimesUntil(maxRuntimes)
+func (l *ledger) lockRuntimes(ctx context.Context, q *queries.Queries) (int, heldRuntimes, error) {
+	reached, runtimes := runtimesOf(l.tasks, maxRuntimes)
 	if reached < len(l.tasks) {
-		held, err := l.lockManyRuntimes(ctx, q)
-		if err != nil || held != nil {
-			return len(l.tasks), held, err
+		most := min(len(l.tasks), maxTasksOfMany)
+		held, err := l.lockManyRuntimes(ctx, q, l.tasks[:most])
+		if err != nil || held.many {
+			return most, held, err
 		}
 	}
 	var locks []queries.TryLockRuntimesRow
 	var zones []queries.ListRuntimeZonesRow
-	err = q.Pipeline(ctx,
+	err := q.Pipeline(ctx,
 		func(q *queries.Queries) (err error) {
 			locks, err = q.TryLockRuntimes(ctx, queries.TryLockRuntimesParams{LockClass: lockClassRuntime, RuntimeIds: runtimes})
 			return wrap("lock runtimes", err)
@@ -480,27 +498,26 @@ func (l *ledger) lockRuntimes(ctx context.Context, q *queries.Queries) (reached 
 			return wrap("list runtime zones", err)
 		})
 	if err != nil {
-		return 0, nil, err
+		return 0, heldRuntimes{}, err
 	}
-	held = l.withSameZone(zones)
+	held := heldRuntimes{runtimes: l.withSameZone(zones)}
 	for _, lock := range locks {
-		held[lock.RuntimeID] = held[lock.RuntimeID] && lock.Locked
+		held.runtimes[lock.RuntimeID] = held.runtimes[lock.RuntimeID] && lock.Locked
 	}
 	return reached, held, nil
 }
 
-// lockManyRuntimes tries to lock all runtimes of the tasks by the one lock that is for that, and returns nil if it is not free. Whoever rebuilds a
-// runtime first locks that one, and then waits until nobody has the other: so either the lock of the runtime is seen here, or the rebuild waits.
-func (l *ledger) lockManyRuntimes(ctx context.Context, q *queries.Queries) (map[pgtype.UUID]bool, error) {
-	_, runtimes := l.runtimesUntil(math.MaxInt)
-	var free bool
+// lockManyRuntimes tries to lock all runtimes of the tasks by the one lock that is for that. Whoever rebuilds a runtime first locks that one, and then
+// waits until nobody has the other: so either the lock of the runtime is seen here, or the rebuild waits.
+func (l *ledger) lockManyRuntimes(ctx context.Context, q *queries.Queries, tasks []taskChange) (heldRuntimes, error) {
+	free, err := q.TryLockManyRuntimes(ctx, lockClassManyRuntimes)
+	if err != nil || !free {
+		return heldRuntimes{}, wrap("lock many runtimes", err)
+	}
+	_, runtimes := runtimesOf(tasks, math.MaxInt)
 	var rebuilt []pgtype.UUID
 	var zones []queries.ListRuntimeZonesRow
-	err := q.Pipeline(ctx,
-		func(q *queries.Queries) (err error) {
-			free, err = q.TryLockManyRuntimes(ctx, lockClassManyRuntimes)
-			return wrap("lock many runtimes", err)
-		},
+	err = q.Pipeline(ctx,
 		func(q *queries.Queries) (err error) {
 			rebuilt, err = q.ListLockedRuntimes(ctx, queries.ListLockedRuntimesParams{LockClass: lockClassRuntime, RuntimeIds: runtimes})
 			return wrap("list locked runtimes", err)
@@ -509,12 +526,12 @@ func (l *ledger) lockManyRuntimes(ctx context.Context, q *queries.Queries) (map[
 			zones, err = q.ListRuntimeZones(ctx, runtimes)
 			return wrap("list runtime zones", err)
 		})
-	if err != nil || !free {
-		return nil, err
+	if err != nil {
+		return heldRuntimes{}, err
 	}
-	held := l.withSameZone(zones)
+	held := heldRuntimes{many: true, runtimes: l.withSameZone(zones)}
 	for _, runtime := range rebuilt {
-		held[runtime] = false
+		held.runtimes[runtime] = false
 	}
 	return held, nil
 }

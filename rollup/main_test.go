@@ -7,8 +7,11 @@ import (
 	"daybook/rollup"
 )
 
-// Tests have few runtimes. Of those with more than three, some transactions hold one lock for all of them, and others one for each.
+// maxRuntimes is how many runtimes a transaction locks one by one. Tests have few: of those with more, some transactions hold one lock for all of
+// them, and others one for each.
+const maxRuntimes = 3
+
 func TestMain(m *testing.M) {
-	rollup.SetMaxRuntimes(3)
+	rollup.SetMaxRuntimes(maxRuntimes)
 	os.Exit(m.Run())
 }

@@ -12,7 +12,7 @@ import (
 
 // verify compares a verification of everything with the GROUP BYs that find the same numbers.
 func (b *bench) verify(ctx context.Context) error {
-	const rounds = 2
+	const rounds = 3
 	h, err := b.host(ctx, middle)
 	if err != nil {
 		return err

@@ -82,6 +82,9 @@ func (b *bench) fill(ctx context.Context, name string, h *host) error {
 	if err := h.Fill(ctx, b.Runtimes, b.size(name), int(hotShare*float64(b.size(name)))); err != nil {
 		return err
 	}
+	if err := settle(ctx, h.Pool); err != nil {
+		return err
+	}
 	if name == middle && b.wants("backfill") {
 		say("create table as")
 		var err error

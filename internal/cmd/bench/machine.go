@@ -13,6 +13,7 @@ import (
 func (b *bench) describe(ctx context.Context) error {
 	var sizes []string
 	var postgres string
+	var runtimes int
 	for _, name := range []string{small, middle, large} {
 		h := b.hosts[name]
 		if h == nil || h.rows == 0 {
@@ -23,11 +24,14 @@ func (b *bench) describe(ctx context.Context) error {
 			if err := h.Pool.QueryRow(ctx, statement("describe")).Scan(&postgres); err != nil {
 				return fmt.Errorf("describe the server: %w", err)
 			}
+			if err := h.Pool.QueryRow(ctx, statement("count_runtimes")).Scan(&runtimes); err != nil {
+				return fmt.Errorf("count runtimes: %w", err)
+			}
 		}
 	}
 	b.report.machine = fmt.Sprintf("Measured on %s%s, which Postgres, workers, api, pgbench and the bench share. %s. Hosts of %s usage rows, %s, "+
 		"a fifth of the usage of one of them, 120 days.", counted(runtime.NumCPU(), "core"), memoryOfMachine(), postgres, strings.Join(sizes, ", "),
-		counted(b.Runtimes, "runtime"))
+		counted(runtimes, "runtime"))
 	return nil
 }
 

@@ -168,7 +168,7 @@ const (
 	rawTime = 1500 * time.Millisecond
 )
 
-// time runs a statement, prepared, one at a time and returns the median of the times that it takes to read all rows. Ask has just run it, so what it
+// time runs a statement, prepared, one at a time and returns the median of the times that it takes to read all rows. A question has just run it, so what it
 // reads is warm.
 func (q query) time(ctx context.Context, pool *pgxpool.Pool) (time.Duration, error) {
 	conn, err := pool.Acquire(ctx)
