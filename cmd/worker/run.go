@@ -31,7 +31,7 @@ const (
 // 64 MiB while it drains a long queue; that costs a tenth of its CPU time more than Go's defaults. GOGC and GOMEMLIMIT win over them.
 const (
 	gcPercent      = 75
-	heapLimit      = 18 << 20
+	heapLimit      = 16 << 20
 	heapOfOneDrain = 6 << 20
 )
 
