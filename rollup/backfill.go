@@ -281,14 +281,7 @@ func (b *backfillBatchOf) count(
 			}
 		}
 		n = len(listed) - len(result.notReached)
-		switch {
-		case n < len(listed):
-			b.next = int32(n) //nolint:gosec // At most backfillBatch.
-		case result.many:
-			b.next = min(2*b.size, maxTasksOfMany)
-		default:
-			b.next = min(2*b.size, backfillBatch)
-		}
+		b.next = nextSize(b.size, n, n < len(listed), result.many, backfillBatch)
 		err = q.AdvanceBackfill(ctx, queries.AdvanceBackfillParams{Lane: b.lane, Seq: listed[n-1].Seq, Done: int64(n)})
 		if err != nil {
 			return fmt.Errorf("advance: %w", err)

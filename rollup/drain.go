@@ -178,16 +178,21 @@ func DrainFrom(ctx context.Context, db DB, shards []int16, after []int64, enough
 			return total, nil
 		}
 		pass = batch.next
-		switch {
-		case batch.cut:
-			limit = max(1, int32(batch.result.Entries+batch.result.Deferred)) //nolint:gosec // At most maxEntries.
-		case batch.many:
-			limit = min(2*limit, maxTasksOfMany)
-		default:
-			limit = min(2*limit, maxEntries)
-		}
+		limit = nextSize(limit, batch.result.Entries+batch.result.Deferred, batch.cut, batch.many, maxEntries)
 	}
 	return total, nil
+}
+
+// nextSize is how much the batch after one of this size takes. A batch that was cut has read what it does not count, so the next one takes as much as
+// that counted. Others grow, to most, or to maxTasksOfMany where one lock is held for many runtimes.
+func nextSize(size int32, counted int, cut, many bool, most int32) int32 {
+	if cut {
+		return max(1, int32(counted)) //nolint:gosec // At most size.
+	}
+	if many {
+		most = maxTasksOfMany
+	}
+	return min(2*size, most)
 }
 
 // drainPass is a way through some shards of the queue, from its beginning to its end, and where it is.

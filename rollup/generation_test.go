@@ -98,11 +98,7 @@ func TestGenerationRisesUnderADrain(t *testing.T) {
 	h.settle()
 	h.exec(`UPDATE public.task_usage SET input_tokens = 7`)
 	first := newPausingDB(h.pool)
-	raised := make(chan error, 1)
-	go func() {
-		_, err := rollup.Drain(context.WithoutCancel(t.Context()), first, []int16{0}, nil)
-		raised <- err
-	}()
+	raised := h.drainBeside(first, 0)
 	<-first.reached
 	waited := make(chan error, 1)
 	var second rollup.DrainResult

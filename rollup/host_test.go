@@ -164,6 +164,29 @@ func (h *host) drainAll(db rollup.DB) rollup.DrainResult {
 	return r
 }
 
+// rebuildBeside begins a rebuild. What it returns gets the error of the rebuild.
+func (h *host) rebuildBeside(db rollup.DB, runtime pgtype.UUID) <-chan error {
+	done := make(chan error, 1)
+	go func() {
+		r, err := rollup.Rebuild(context.WithoutCancel(h.t.Context()), db, runtime)
+		if err == nil && r.Busy {
+			h.t.Error("the rebuild gave up")
+		}
+		done <- err
+	}()
+	return done
+}
+
+// drainBeside begins a drain of a shard. What it returns gets the error of the drain.
+func (h *host) drainBeside(db rollup.DB, shard int16) <-chan error {
+	done := make(chan error, 1)
+	go func() {
+		_, err := rollup.Drain(context.WithoutCancel(h.t.Context()), db, []int16{shard}, nil)
+		done <- err
+	}()
+	return done
+}
+
 // pausingDB stops before each commit until it is released.
 type pausingDB struct {
 	pool    *pgxpool.Pool

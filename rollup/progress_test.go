@@ -82,11 +82,7 @@ func TestDeferredEntriesAreNotForgotten(t *testing.T) {
 	h.use(task, "p", "2025-05-01")
 	h.settle()
 	rebuilding := newPausingDB(h.pool)
-	done := make(chan error)
-	go func() {
-		_, err := rollup.Rebuild(t.Context(), rebuilding, h.runtime)
-		done <- err
-	}()
+	done := h.rebuildBeside(rebuilding, h.runtime)
 	<-rebuilding.reached
 	h.use(task, "q", "2025-05-01")
 	for range 10 {

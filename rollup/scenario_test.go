@@ -1,7 +1,6 @@
 package rollup_test
 
 import (
-	"context"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -103,11 +102,7 @@ func TestZoneChangesDuringARebuild(t *testing.T) {
 	h.settle()
 	h.exec(`UPDATE public.agent_runtime SET timezone = 'Asia/Kolkata'`)
 	db := newPausingDB(h.pool)
-	done := make(chan error, 1)
-	go func() {
-		_, err := rollup.Rebuild(context.WithoutCancel(t.Context()), db, h.runtime)
-		done <- err
-	}()
+	done := h.rebuildBeside(db, h.runtime)
 	<-db.reached
 	// None of this may wait for the rebuild.
 	h.exec(`UPDATE public.agent_runtime SET timezone = 'America/Havana'`)
@@ -139,11 +134,7 @@ func TestShardOfAnotherDrainIsBusy(t *testing.T) {
 	h.use(h.newTask(), "p", "2025-05-01")
 	shard := scalar[int16](t, h.pool, `SELECT shard FROM daybook.task_usage_daily_dirty`)
 	db := newPausingDB(h.pool)
-	done := make(chan error, 1)
-	go func() {
-		_, err := rollup.Drain(context.WithoutCancel(t.Context()), db, []int16{shard}, nil)
-		done <- err
-	}()
+	done := h.drainBeside(db, shard)
 	<-db.reached
 	if r, err := rollup.Drain(t.Context(), h.pool, []int16{shard}, nil); err != nil || !r.Busy {
 		t.Errorf("a second drain: %+v, %v, want busy", r, err)
@@ -190,11 +181,7 @@ func TestRebuildDelaysNoOtherRuntime(t *testing.T) {
 	h.useMany(ids[:2500], h.runtime)
 	h.useMany(ids[2500:], other)
 	db := newPausingDB(h.pool)
-	done := make(chan error, 1)
-	go func() {
-		_, err := rollup.Rebuild(context.WithoutCancel(t.Context()), db, h.runtime)
-		done <- err
-	}()
+	done := h.rebuildBeside(db, h.runtime)
 	<-db.reached
 	if r := h.drainAll(h.pool); r.Deferred != 2500 || r.Tasks != 10 {
 		t.Errorf("%d tasks drained and %d entries deferred, want 10 and 2500", r.Tasks, r.Deferred)
